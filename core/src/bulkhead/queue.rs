@@ -1,0 +1,150 @@
+//! Where callers wait: core decides who is next, an adapter owns the storage and the lock.
+
+use core::cell::Cell;
+use core::fmt;
+use core::task::Waker;
+
+/// One that waits.
+#[derive(Clone, Debug)]
+pub struct Waiter {
+    pub(super) id: u32,
+    pub(super) weight: u32,
+    pub(super) waker: Waker,
+}
+
+impl Waiter {
+    /// A waiter with an id that is unique in its line.
+    #[must_use]
+    pub const fn new(id: u32, weight: u32, waker: Waker) -> Self {
+        Self { id, weight, waker }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> u32 {
+        self.id
+    }
+}
+
+/// Those who wait, first come first.
+pub trait Line {
+    /// The waiters, the first in line first.
+    fn iter(&self) -> impl Iterator<Item = &Waiter>;
+
+    /// Joins at the end and gets an id, unique among those who wait; `None` when the storage is full.
+    fn push_back(&mut self, weight: u32, waker: Waker) -> Option<u32>;
+
+    /// Takes out the first.
+    fn pop_front(&mut self) -> Option<Waiter>;
+
+    /// The waiter with this id.
+    fn find(&mut self, id: u32) -> Option<&mut Waiter>;
+
+    /// Takes out the waiter with this id, wherever it stands.
+    fn remove(&mut self, id: u32) -> Option<Waiter>;
+}
+
+/// A line behind a lock.
+pub trait WaitQueue {
+    /// The line.
+    type Line: Line;
+
+    /// An empty queue, for a `static`.
+    const NEW: Self;
+
+    /// Runs `f` with everyone else shut out. `f` is short, calls no waker and does not come back here.
+    fn lock<R>(&self, f: impl FnOnce(&mut Self::Line) -> R) -> R;
+}
+
+/// No queue: a full bulkhead rejects.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct NoQueue;
+
+impl WaitQueue for NoQueue {
+    type Line = VecLine<0>;
+
+    const NEW: Self = Self;
+
+    fn lock<R>(&self, f: impl FnOnce(&mut VecLine<0>) -> R) -> R {
+        f(&mut VecLine::new())
+    }
+}
+
+/// A line of at most `N` waiters, without a heap.
+#[derive(Debug)]
+pub struct VecLine<const N: usize> {
+    waiters: heapless::Vec<Waiter, N>,
+    next_id: u32,
+}
+
+impl<const N: usize> VecLine<N> {
+    /// An empty line.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { waiters: heapless::Vec::new(), next_id: 0 }
+    }
+}
+
+impl<const N: usize> Default for VecLine<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> Line for VecLine<N> {
+    fn iter(&self) -> impl Iterator<Item = &Waiter> {
+        self.waiters.iter()
+    }
+
+    fn push_back(&mut self, weight: u32, waker: Waker) -> Option<u32> {
+        let id = self.next_id;
+        self.waiters.push(Waiter::new(id, weight, waker)).ok()?;
+        self.next_id = id.wrapping_add(1);
+        Some(id)
+    }
+
+    fn pop_front(&mut self) -> Option<Waiter> {
+        let id = self.waiters.first()?.id;
+        self.remove(id)
+    }
+
+    fn find(&mut self, id: u32) -> Option<&mut Waiter> {
+        self.waiters.iter_mut().find(|waiter| waiter.id == id)
+    }
+
+    fn remove(&mut self, id: u32) -> Option<Waiter> {
+        let mut found = None;
+        // `retain` keeps the order and, unlike `remove`, has no index that could be out of range.
+        self.waiters.retain_mut(|waiter| {
+            let keep = waiter.id != id;
+            if !keep {
+                found = Some(waiter.clone());
+            }
+            keep
+        });
+        found
+    }
+}
+
+/// A queue of at most `N` waiters for one thread.
+pub struct LocalQueue<const N: usize>(Cell<VecLine<N>>);
+
+impl<const N: usize> fmt::Debug for LocalQueue<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalQueue").finish_non_exhaustive()
+    }
+}
+
+impl<const N: usize> WaitQueue for LocalQueue<N> {
+    type Line = VecLine<N>;
+
+    const NEW: Self = Self(Cell::new(VecLine::new()));
+
+    fn lock<R>(&self, f: impl FnOnce(&mut VecLine<N>) -> R) -> R {
+        let mut line = self.0.take();
+        let result = f(&mut line);
+        self.0.set(line);
+        result
+    }
+}

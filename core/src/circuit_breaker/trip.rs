@@ -1,0 +1,339 @@
+//! What opens a breaker: the trip conditions.
+//!
+//! A condition is a type of its own, chosen at compile time: who counts consecutive failures carries no window, in memory or
+//! in code. A pair of conditions is one too, and trips when either does.
+
+use core::fmt::Debug;
+use core::num::NonZeroU32;
+use core::time::Duration;
+
+use crate::cell::Fresh;
+use crate::config::{ConfigError, refuse};
+use crate::ratio::Ratio;
+use crate::time::{Instant, Span};
+
+/// Consecutive failures that open a breaker, unless said otherwise.
+pub const THRESHOLD: u32 = 5;
+
+/// What a breaker has counted.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Counts {
+    /// Outcomes that the condition looks at: for consecutive failures and the failure meter, only failures.
+    pub calls: u32,
+    /// Failures among them.
+    pub failures: u32,
+}
+
+/// A reason to open.
+pub trait Trip {
+    /// What is counted while the breaker is closed.
+    type Meter: Copy + Debug + Fresh + PartialEq;
+
+    /// Takes one outcome into account and says whether the condition is met now. `None`, with the meter untouched, when
+    /// it can't say without the time.
+    fn record(&self, meter: &mut Self::Meter, failed: bool, now: Option<Instant>) -> Option<bool>;
+
+    /// What has been counted. The failure meter needs the time for it.
+    fn counts(&self, meter: &Self::Meter, now: Option<Instant>) -> Counts;
+}
+
+/// A meter small enough for a lock-free cell: at most [`BITS`] bits, all zero when fresh.
+pub trait PackedMeter: Copy + Fresh {
+    /// How many bits it takes.
+    const BITS: u32;
+    /// The meter as bits.
+    fn to_bits(self) -> u64;
+    /// The meter from its bits.
+    fn from_bits(bits: u64) -> Self;
+}
+
+/// The bits that a word has for the meter, beside the breaker's state and its generation.
+pub const BITS: u32 = 48;
+
+/// Opens after so many failures in a row.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ConsecutiveFailures {
+    threshold: u16,
+}
+
+impl ConsecutiveFailures {
+    /// Opens after [`THRESHOLD`] (5) failures in a row.
+    pub const DEFAULT: Self = Self { threshold: THRESHOLD as u16 };
+
+    /// Opens after `threshold` failures in a row: 1 to 65,535.
+    ///
+    /// # Errors
+    /// A threshold of zero, or above what the counter holds.
+    pub const fn new(threshold: u32) -> Result<Self, ConfigError> {
+        match threshold {
+            0 => Err(refuse!("threshold", "is zero: the breaker would open without a failure")),
+            1..=0xFFFF => Ok(Self { threshold: threshold as u16 }),
+            _ => Err(refuse!("threshold", "is above 65,535, the most the counter holds")),
+        }
+    }
+}
+
+/// Failures since the last success.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Consecutive(u16);
+
+impl Fresh for Consecutive {
+    const FRESH: Self = Self(0);
+}
+
+impl Trip for ConsecutiveFailures {
+    type Meter = Consecutive;
+
+    #[inline]
+    fn record(&self, meter: &mut Consecutive, failed: bool, _: Option<Instant>) -> Option<bool> {
+        meter.0 = if failed { meter.0.saturating_add(1) } else { 0 };
+        Some(meter.0 >= self.threshold)
+    }
+
+    fn counts(&self, meter: &Consecutive, _: Option<Instant>) -> Counts {
+        Counts { calls: meter.0.into(), failures: meter.0.into() }
+    }
+}
+
+impl PackedMeter for Consecutive {
+    const BITS: u32 = 16;
+
+    #[inline]
+    fn to_bits(self) -> u64 {
+        self.0.into()
+    }
+
+    #[inline]
+    fn from_bits(bits: u64) -> Self {
+        Self(bits as u16)
+    }
+}
+
+/// Opens when the failures among the last calls reach a rate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct FailureRate {
+    rate: Ratio,
+    window: u8,
+    minimum_calls: u8,
+}
+
+impl FailureRate {
+    /// The largest window: what fits a word beside state and generation.
+    pub const MAX_WINDOW: u32 = BITS - 1;
+
+    /// Opens when at least `rate` of the last `window` calls (1 to 47) failed. It takes a full window to say so, unless
+    /// [`with_minimum_calls`](Self::with_minimum_calls) says less.
+    ///
+    /// # Errors
+    /// A rate of zero or above 1; an empty or a too large window.
+    pub const fn new(rate: Ratio, window: u32) -> Result<Self, ConfigError> {
+        if rate.as_basis_points() == 0 {
+            return Err(refuse!("rate", "is zero: the breaker would open without a failure"));
+        }
+        if !rate.is_share() {
+            return Err(refuse!("rate", "is above 1"));
+        }
+        match window {
+            0 => Err(refuse!("window", "is empty")),
+            1..=Self::MAX_WINDOW => Ok(Self { rate, window: window as u8, minimum_calls: window as u8 }),
+            _ => Err(refuse!("window", "is above 47 calls, the most that one word holds")),
+        }
+    }
+
+    /// Judges from so many calls on, while the window is not full yet.
+    ///
+    /// # Errors
+    /// Zero, or more than the window holds: the breaker would never open.
+    pub const fn with_minimum_calls(mut self, calls: u32) -> Result<Self, ConfigError> {
+        if calls == 0 {
+            return Err(refuse!("minimum_calls", "is zero"));
+        }
+        if calls > self.window as u32 {
+            return Err(refuse!("minimum_calls", "is above the window: the breaker would never open"));
+        }
+        self.minimum_calls = calls as u8;
+        Ok(self)
+    }
+}
+
+/// The last calls, one bit each, newest lowest; a one above the oldest marks the length.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Ring(u64);
+
+impl Fresh for Ring {
+    const FRESH: Self = Self(1);
+}
+
+impl Ring {
+    #[inline]
+    const fn push(self, failed: bool, window: u8) -> Self {
+        let (longer, mark) = (self.0 << 1 | failed as u64, 1 << window);
+        Self(if longer >= mark << 1 { longer & (mark - 1) | mark } else { longer })
+    }
+
+    const fn calls(self) -> u32 {
+        // The mark is always there, so this does not underflow.
+        63_u32.saturating_sub(self.0.leading_zeros())
+    }
+
+    const fn failures(self) -> u32 {
+        self.0.count_ones().saturating_sub(1)
+    }
+}
+
+impl Trip for FailureRate {
+    type Meter = Ring;
+
+    #[inline]
+    fn record(&self, meter: &mut Ring, failed: bool, _: Option<Instant>) -> Option<bool> {
+        // A full window without a failure is a fixed point of success: nothing changes, and nothing is judged.
+        if !failed && meter.0 == 1 << self.window {
+            return Some(false);
+        }
+        *meter = meter.push(failed, self.window);
+        let calls = meter.calls();
+        Some(calls >= self.minimum_calls.into() && self.rate.reached_by(meter.failures(), calls))
+    }
+
+    fn counts(&self, meter: &Ring, _: Option<Instant>) -> Counts {
+        Counts { calls: meter.calls(), failures: meter.failures() }
+    }
+}
+
+impl PackedMeter for Ring {
+    const BITS: u32 = BITS;
+
+    #[inline]
+    fn to_bits(self) -> u64 {
+        self.0 ^ 1
+    }
+
+    #[inline]
+    fn from_bits(bits: u64) -> Self {
+        Self(bits ^ 1)
+    }
+}
+
+/// Opens at more than so many failures per period, however many calls succeed meanwhile.
+///
+/// A leaky bucket of failures: each failure fills it by one, and it drains at `failures` per `period`. A success never
+/// writes and never reads the clock, in any health. It is the generic cell rate algorithm (ITU-T I.371) turned on failures.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct FailureMeter {
+    failures: u32,
+    interval: NonZeroU32,
+}
+
+/// The meter's unit of time is 2^16 ns: with it, 48 bits cover the clock's whole range.
+const UNIT: u32 = 16;
+
+impl FailureMeter {
+    /// Opens at more than `failures` per `period`. The period is rounded to whole intervals of 66 µs between failures.
+    ///
+    /// # Errors
+    /// No failures, or a period too short (below 66 µs a failure) or too long (above 78 hours a failure) to be measured.
+    pub const fn new(failures: u32, period: Duration) -> Result<Self, ConfigError> {
+        if failures == 0 {
+            return Err(refuse!("failures", "is zero: the breaker would open without a failure"));
+        }
+        let interval = (Span::of(period).as_nanos() >> UNIT) / failures as u64;
+        if interval > u32::MAX as u64 {
+            return Err(refuse!("period", "is above 78 hours a failure"));
+        }
+        match NonZeroU32::new(interval as u32) {
+            Some(interval) => Ok(Self { failures, interval }),
+            None => Err(refuse!("period", "is below 66 µs a failure")),
+        }
+    }
+
+    const fn limit(&self) -> u64 {
+        self.failures as u64 * self.interval.get() as u64
+    }
+}
+
+/// When the bucket of failures will have drained, in units of 2^16 ns.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Drained(u64);
+
+impl Fresh for Drained {
+    const FRESH: Self = Self(0);
+}
+
+impl Trip for FailureMeter {
+    type Meter = Drained;
+
+    #[inline]
+    fn record(&self, meter: &mut Drained, failed: bool, now: Option<Instant>) -> Option<bool> {
+        if !failed {
+            return Some(false);
+        }
+        let now = now?.as_nanos() >> UNIT;
+        // A clock that stepped back finds the bucket drained far ahead: no further than full, or it would stay so.
+        let from = meter.0.max(now).min(now + self.limit());
+        meter.0 = (from + u64::from(self.interval.get())).min((1 << BITS) - 1);
+        Some(meter.0 > now + self.limit())
+    }
+
+    fn counts(&self, meter: &Drained, now: Option<Instant>) -> Counts {
+        let level = now.map_or(0, |now| meter.0.saturating_sub(now.as_nanos() >> UNIT));
+        let failures = u32::try_from(level).unwrap_or(u32::MAX).div_ceil(self.interval.get());
+        Counts { calls: failures, failures }
+    }
+}
+
+impl PackedMeter for Drained {
+    const BITS: u32 = BITS;
+
+    #[inline]
+    fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    #[inline]
+    fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+}
+
+/// Two meters side by side.
+impl<A: Fresh, B: Fresh> Fresh for (A, B) {
+    const FRESH: Self = (A::FRESH, B::FRESH);
+}
+
+impl<A: Trip, B: Trip> Trip for (A, B) {
+    type Meter = (A::Meter, B::Meter);
+
+    fn record(&self, meter: &mut Self::Meter, failed: bool, now: Option<Instant>) -> Option<bool> {
+        let (mut first, mut second) = *meter;
+        let trips = (self.0.record(&mut first, failed, now)?, self.1.record(&mut second, failed, now)?);
+        *meter = (first, second);
+        Some(trips.0 || trips.1)
+    }
+
+    /// The counts of the first condition.
+    fn counts(&self, meter: &Self::Meter, now: Option<Instant>) -> Counts {
+        self.0.counts(&meter.0, now)
+    }
+}
+
+impl<A: PackedMeter, B: PackedMeter> PackedMeter for (A, B) {
+    const BITS: u32 = A::BITS + B::BITS;
+
+    #[inline]
+    fn to_bits(self) -> u64 {
+        const { assert!(Self::BITS <= BITS, "these conditions don't fit one word together: share them through a mutex") }
+        self.0.to_bits() << B::BITS | self.1.to_bits()
+    }
+
+    #[inline]
+    fn from_bits(bits: u64) -> Self {
+        (A::from_bits(bits >> B::BITS), B::from_bits(bits & ((1 << B::BITS) - 1)))
+    }
+}

@@ -1,0 +1,81 @@
+//! Bad configurations do not construct: the error that says which field and why.
+
+use core::fmt;
+
+/// A configuration that makes no sense: which field, and why it is refused.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ConfigError {
+    field: &'static str,
+    problem: &'static str,
+    message: &'static str,
+}
+
+impl ConfigError {
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(field: &'static str, problem: &'static str, message: &'static str) -> Self {
+        Self { field, problem, message }
+    }
+
+    /// The field that is refused.
+    #[must_use]
+    pub const fn field(&self) -> &'static str {
+        self.field
+    }
+
+    /// Why it is refused.
+    #[must_use]
+    pub const fn problem(&self) -> &'static str {
+        self.problem
+    }
+
+    /// Field and reason in one sentence, available in a `const` too.
+    #[must_use]
+    pub const fn message(&self) -> &'static str {
+        self.message
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message)
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+/// `refuse!("field", "problem")`: the [`ConfigError`], with its message put together at compile time.
+macro_rules! refuse {
+    ($field:literal, $problem:literal) => {
+        $crate::config::ConfigError::new($field, $problem, concat!("`", $field, "` ", $problem))
+    };
+}
+pub(crate) use refuse;
+
+/// Unwraps a checked constructor at compile time: a configuration that makes no sense stops the build.
+///
+/// ```
+/// use failsoft_core::{bulkhead::{self, Bulkhead}, cell::Local, valid};
+///
+/// let bulkhead: Bulkhead<Local> = valid!(Bulkhead::new(bulkhead::Config::new(4)));
+/// # let _ = bulkhead;
+/// ```
+///
+/// ```compile_fail
+/// use failsoft_core::{bulkhead::{self, Bulkhead}, cell::Local, valid};
+///
+/// // `permits` is zero: nothing could ever pass
+/// let bulkhead: Bulkhead<Local> = valid!(Bulkhead::new(bulkhead::Config::new(0)));
+/// ```
+#[macro_export]
+macro_rules! valid {
+    ($checked:expr) => {
+        const {
+            match $checked {
+                Ok(value) => value,
+                Err(error) => panic!("{}", $crate::ConfigError::message(&error)),
+            }
+        }
+    };
+}

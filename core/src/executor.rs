@@ -1,0 +1,31 @@
+//! What the async driver needs from its surroundings: the time, a way to sleep, and randomness.
+
+use crate::time::{Clock, Instant};
+
+/// The abstract executor: an adapter implements it once, and every policy runs on it.
+///
+/// There is no `spawn`: policies are polled in the caller's own task, so nothing outlives the call and nothing is
+/// allocated.
+pub trait Executor: Clock {
+    /// Completes when the clock has reached a given instant.
+    type Sleep: Future<Output = ()>;
+
+    /// Sleeps until `at`. An instant that is past completes at the first poll; waking early or late is harmless, since
+    /// whoever waits reads the clock again.
+    fn sleep_until(&self, at: Instant) -> Self::Sleep;
+
+    /// The next random number, for jitter. Two devices, or two boots, must not share the sequence.
+    fn random(&self) -> u32;
+}
+
+impl<X: Executor + ?Sized> Executor for &X {
+    type Sleep = X::Sleep;
+
+    fn sleep_until(&self, at: Instant) -> Self::Sleep {
+        (**self).sleep_until(at)
+    }
+
+    fn random(&self) -> u32 {
+        (**self).random()
+    }
+}

@@ -1,0 +1,58 @@
+//! The core of failsoft: fault-tolerance policies as allocation-free state machines, and the driver that runs them.
+//!
+//! It has no heap, no clock, no runtime, no floating point and no unsafe code of its own, and it does not panic. Applications use it through
+//! `failsoft-tokio` or `failsoft-embassy`, which re-export it.
+//!
+//! # Three layers
+//!
+//! 1. **Machine**: a plain value with `&mut self` transitions, in each policy's file. Configuration and time are passed in.
+//! 2. **Cell** ([`cell`]): where the value lives and how callers share it: [`cell::StateCell`], with one method. A [`cell::CellKind`] chooses it.
+//! 3. **Policy**: configuration plus cell, with `&self` methods written once for every kind of cell: [`circuit_breaker`],
+//!    [`retry`] with [`backoff`], [`timeout`], [`bulkhead`], [`degradation`], [`fallback`].
+//!
+//! Above them, the [`pipeline`] composes policies around an operation into one future, polled in the caller's task and
+//! driven by a [`Clock`] and an [`Executor`].
+//!
+//! # The driving rules
+//!
+//! * An operation that may need the time takes a [`Clock`] and reads it only when time matters. An [`Instant`] is a clock too.
+//! * `try_acquire` asks, a permit reports; `poll_timeout` tells when a machine changes by itself, `handle_timeout` makes it
+//!   do so. Extra and early calls of these are harmless.
+//! * Every change of state gives one event to the policy's [`Observer`], after the change, outside every lock.
+//! * Everything can be built in a `static`; [`valid!`] turns a refused configuration into a compile error.
+
+#![no_std]
+#![warn(clippy::arithmetic_side_effects, clippy::float_arithmetic, clippy::indexing_slicing)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod backoff;
+pub mod bulkhead;
+pub mod cell;
+pub mod circuit_breaker;
+mod config;
+pub mod degradation;
+mod executor;
+mod failure;
+pub mod fallback;
+mod observe;
+mod outcome;
+pub mod pipeline;
+mod ratio;
+pub mod retry;
+mod rng;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod time;
+pub mod timeout;
+
+pub use config::ConfigError;
+pub use executor::Executor;
+pub use failure::{Cause, Failure, Policy, Reason, Rejected, Stop, TimedOut};
+pub use observe::Observer;
+pub use outcome::{Classify, ErrIsFailure, Outcome, Verdict};
+pub use pipeline::Pipeline;
+pub use ratio::Ratio;
+pub use rng::Rng;
+pub use time::{Clock, Instant};

@@ -1,0 +1,484 @@
+//! Policies composed around an operation: one future, polled in the caller's task, nothing boxed.
+//!
+//! A [`Pipeline`] is a list of policies, the first named outermost, and an executor. [`Pipeline::call`] runs an operation
+//! through it. One call is one [`Call`]: a struct with the operation in the middle and every policy's progress
+//! around it, as large as its parts and no larger.
+//!
+//! # How it is driven
+//! Every policy is a [`Layer`]. It keeps its progress in a plain `State` wrapped around the state of what lies within, and when
+//! polled it is handed [`Next`]: the rest of the pipeline, which it can start, poll and reset as often as it likes. So a retry
+//! starts the whole inside again by polling it once more, and nobody owns anybody: the operation and the policies are owned
+//! once, at the root.
+//!
+//! Two promises hold between a layer and what lies within. `Ready` leaves the state idle, as new. And a state that is
+//! not idle is never dropped silently but [`reset`](Layer::reset), from the outside in, so that its permits come back:
+//! also when the caller drops the call, at any await, or the operation panics.
+
+use core::fmt;
+use core::future::Future;
+use core::ops::Deref;
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
+use core::time::Duration;
+
+use crate::executor::Executor;
+use crate::failure::{Cause, Failure};
+use crate::outcome::{Classify, ErrIsFailure, Verdict};
+use crate::time::{Instant, Span};
+
+/// What an attempt came to: the result for the caller, and the verdict for the policies around it.
+#[derive(Debug)]
+pub struct Answer<T, E> {
+    /// For the caller.
+    pub result: Result<T, Failure<E>>,
+    /// For the policies.
+    pub verdict: Verdict,
+}
+
+impl<T, E> Answer<T, E> {
+    /// A policy's own answer, with the verdict that the policies around it act on.
+    pub fn ended(failure: impl Into<Failure<E>>, verdict: Verdict) -> Self {
+        Self { result: Err(failure.into()), verdict }
+    }
+}
+
+/// What a layer knows of the call it is part of: the executor, the attempt, and the deadline that is passed down.
+#[derive(Debug)]
+pub struct Scope<'x, X> {
+    executor: &'x X,
+    attempt: u32,
+    limit: Option<Span>,
+    deadline: Deadline,
+}
+
+impl<X> Clone for Scope<'_, X> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<X> Copy for Scope<'_, X> {}
+
+impl<'x, X> Scope<'x, X> {
+    /// The executor.
+    pub const fn executor(&self) -> &'x X {
+        self.executor
+    }
+
+    /// The attempt's number; the first is 1.
+    pub const fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    pub(crate) const fn with_attempt(mut self, attempt: u32) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
+    pub(crate) const fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    pub(crate) const fn with_deadline(mut self, deadline: Deadline) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// The limit that the caller set for this call alone, which replaces the outermost timeout's.
+    pub(crate) const fn take_limit(mut self) -> (Option<Span>, Self) {
+        let limit = self.limit;
+        self.limit = None;
+        (limit, self)
+    }
+}
+
+/// A deadline that may not have been worked out yet, because working it out takes a reading of the clock.
+///
+/// `at` is the earliest of those that have been; `within` is the shortest span of those that start with the next reading.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    at: Instant,
+    within: Span,
+}
+
+impl Deadline {
+    pub(crate) const NEVER: Self = Self { at: Instant::MAX, within: Span::MAX };
+
+    pub(crate) fn and_at(self, at: Instant) -> Self {
+        Self { at: self.at.min(at), ..self }
+    }
+
+    pub(crate) fn and_within(self, within: Span) -> Self {
+        Self { within: self.within.min(within), ..self }
+    }
+
+    /// The instant, given the time; [`Instant::MAX`] is none.
+    pub(crate) fn from(self, now: Instant) -> Instant {
+        self.at.min(now.after(self.within))
+    }
+}
+
+/// What lies within a layer: the rest of the pipeline, down to the operation.
+pub trait Next<T, E, X: Executor> {
+    /// Its progress.
+    type State;
+
+    /// The progress before anything has started.
+    fn idle(&self) -> Self::State;
+
+    /// Starts it if it is idle, and drives it on. `Ready` leaves the state idle.
+    fn poll(&mut self, state: Pin<&mut Self::State>, scope: Scope<'_, X>, cx: &mut Context<'_>) -> Poll<Answer<T, E>>;
+
+    /// Gives up what is under way, if anything: drops the operation's future, returns the permits. The state is idle afterwards.
+    fn reset(&mut self, state: Pin<&mut Self::State>, executor: &X);
+}
+
+/// A policy as a part of a pipeline, for operations that return `Result<T, E>`.
+pub trait Layer<T, E, X: Executor> {
+    /// The policy's progress within one call, around the state `I` of what lies within.
+    type State<I>;
+
+    /// The progress before anything has started.
+    fn idle<I>(&self, inner: I) -> Self::State<I>;
+
+    /// Drives the policy on; see [`Next::poll`].
+    fn poll<N: Next<T, E, X>>(
+        &self,
+        state: Pin<&mut Self::State<N::State>>,
+        next: &mut N,
+        scope: Scope<'_, X>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Answer<T, E>>;
+
+    /// Gives up what is under way; see [`Next::reset`].
+    fn reset<N: Next<T, E, X>>(&self, state: Pin<&mut Self::State<N::State>>, next: &mut N, executor: &X);
+}
+
+/// A layer may be used by reference: a policy in a `static` can be part of many pipelines.
+impl<T, E, X: Executor, L: Layer<T, E, X>> Layer<T, E, X> for &L {
+    type State<I> = L::State<I>;
+
+    fn idle<I>(&self, inner: I) -> Self::State<I> {
+        (**self).idle(inner)
+    }
+
+    #[inline]
+    fn poll<N: Next<T, E, X>>(
+        &self,
+        state: Pin<&mut Self::State<N::State>>,
+        next: &mut N,
+        scope: Scope<'_, X>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Answer<T, E>> {
+        (**self).poll(state, next, scope, cx)
+    }
+
+    fn reset<N: Next<T, E, X>>(&self, state: Pin<&mut Self::State<N::State>>, next: &mut N, executor: &X) {
+        (**self).reset(state, next, executor);
+    }
+}
+
+/// No policy at all.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Bare;
+
+impl<T, E, X: Executor> Layer<T, E, X> for Bare {
+    type State<I> = I;
+
+    fn idle<I>(&self, inner: I) -> I {
+        inner
+    }
+
+    #[inline]
+    fn poll<N: Next<T, E, X>>(
+        &self,
+        state: Pin<&mut N::State>,
+        next: &mut N,
+        scope: Scope<'_, X>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Answer<T, E>> {
+        next.poll(state, scope, cx)
+    }
+
+    fn reset<N: Next<T, E, X>>(&self, state: Pin<&mut N::State>, next: &mut N, executor: &X) {
+        next.reset(state, executor);
+    }
+}
+
+/// One layer around another.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Stack<A, B> {
+    outer: A,
+    inner: B,
+}
+
+impl<T, E, X: Executor, A: Layer<T, E, X>, B: Layer<T, E, X>> Layer<T, E, X> for Stack<A, B> {
+    type State<I> = A::State<B::State<I>>;
+
+    fn idle<I>(&self, inner: I) -> Self::State<I> {
+        self.outer.idle(self.inner.idle(inner))
+    }
+
+    #[inline]
+    fn poll<N: Next<T, E, X>>(
+        &self,
+        state: Pin<&mut Self::State<N::State>>,
+        next: &mut N,
+        scope: Scope<'_, X>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Answer<T, E>> {
+        self.outer.poll(state, &mut Through { layer: &self.inner, next }, scope, cx)
+    }
+
+    fn reset<N: Next<T, E, X>>(&self, state: Pin<&mut Self::State<N::State>>, next: &mut N, executor: &X) {
+        self.outer.reset(state, &mut Through { layer: &self.inner, next }, executor);
+    }
+}
+
+/// A layer with what lies within it, seen from outside.
+struct Through<'n, L, N> {
+    layer: &'n L,
+    next: &'n mut N,
+}
+
+impl<T, E, X: Executor, L: Layer<T, E, X>, N: Next<T, E, X>> Next<T, E, X> for Through<'_, L, N> {
+    type State = L::State<N::State>;
+
+    fn idle(&self) -> Self::State {
+        self.layer.idle(self.next.idle())
+    }
+
+    #[inline]
+    fn poll(&mut self, state: Pin<&mut Self::State>, scope: Scope<'_, X>, cx: &mut Context<'_>) -> Poll<Answer<T, E>> {
+        self.layer.poll(state, self.next, scope, cx)
+    }
+
+    fn reset(&mut self, state: Pin<&mut Self::State>, executor: &X) {
+        self.layer.reset(state, self.next, executor);
+    }
+}
+
+/// What the operation may know of the attempt it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Attempt {
+    number: u32,
+    deadline: Instant,
+}
+
+impl Attempt {
+    /// The first attempt is 1.
+    #[must_use]
+    pub const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// When the timeouts around this attempt end it, as far as the clock has been read for them yet; a first attempt is
+    /// usually ahead of that.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Instant> {
+        if self.deadline.as_nanos() == Instant::MAX.as_nanos() { None } else { Some(self.deadline) }
+    }
+}
+
+/// The operation itself, innermost.
+struct Operation<'o, F, C> {
+    start: &'o mut F,
+    classify: &'o C,
+}
+
+impl<T, E, X, F, Fut, C> Next<T, E, X> for Operation<'_, F, C>
+where
+    X: Executor,
+    F: FnMut(Attempt) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+    C: Classify<T, E>,
+{
+    type State = Option<Fut>;
+
+    fn idle(&self) -> Option<Fut> {
+        None
+    }
+
+    #[inline]
+    fn poll(
+        &mut self,
+        mut state: Pin<&mut Option<Fut>>,
+        scope: Scope<'_, X>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Answer<T, E>> {
+        if state.is_none() {
+            let attempt = Attempt { number: scope.attempt, deadline: scope.deadline.at };
+            state.set(Some((self.start)(attempt)));
+        }
+        let Some(future) = state.as_mut().as_pin_mut() else { return Poll::Pending };
+        let result = ready!(future.poll(cx));
+        state.set(None);
+        let verdict = self.classify.classify(result.as_ref());
+        Poll::Ready(Answer { result: result.map_err(|error| Failure::new(Cause::Inner(error))), verdict })
+    }
+
+    fn reset(&mut self, mut state: Pin<&mut Option<Fut>>, _: &X) {
+        state.set(None);
+    }
+}
+
+/// Policies in order, the first named outermost, with the executor that they run on and the classifier of the results.
+///
+/// The recommended order is fallback, total timeout, retry, bulkhead, circuit breaker, attempt timeout: so that a timed-out
+/// attempt counts as a failure for the breaker and can be retried, a rejection costs nothing, and the whole has one end.
+#[derive(Clone, Copy, Debug)]
+pub struct Pipeline<X, L = Bare, C = ErrIsFailure> {
+    executor: X,
+    layers: L,
+    classify: C,
+}
+
+impl<X> Pipeline<X> {
+    /// An operation without policies, on this executor.
+    #[must_use]
+    pub const fn new(executor: X) -> Self {
+        Self { executor, layers: Bare, classify: ErrIsFailure }
+    }
+}
+
+impl<X, L, C> Pipeline<X, L, C> {
+    /// Adds a layer within those named before.
+    #[must_use]
+    pub fn layer<P>(self, layer: P) -> Pipeline<X, Stack<L, P>, C> {
+        let Self { executor, layers, classify } = self;
+        Pipeline { executor, layers: Stack { outer: layers, inner: layer }, classify }
+    }
+
+    /// Judges results with another classifier than "`Err` is a failure".
+    #[must_use]
+    pub fn classify<D>(self, classify: D) -> Pipeline<X, L, D> {
+        Pipeline { executor: self.executor, layers: self.layers, classify }
+    }
+
+    /// The executor.
+    pub const fn executor(&self) -> &X {
+        &self.executor
+    }
+
+    /// Runs an operation through the pipeline: the operation is started anew for every attempt.
+    ///
+    /// # Errors
+    /// The operation's own error, or the policy that ended the call; see [`Failure`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future at any point drops the operation's future and returns every permit. What the operation had
+    /// done by then stays done.
+    pub fn call<T, E, F, Fut>(&self, operation: F) -> Call<&Self, T, E, X, L, C, F, Fut>
+    where
+        X: Executor,
+        L: Layer<T, E, X>,
+        C: Classify<T, E>,
+        F: FnMut(Attempt) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        Call::new(self, operation)
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// One call through a pipeline: a future.
+    ///
+    /// `H` points to the pipeline: a reference, or an `Arc` for a call that is spawned.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Call<H, T, E, X, L, C, F, Fut>
+    where
+        H: Deref<Target = Pipeline<X, L, C>>,
+        X: Executor,
+        L: Layer<T, E, X>,
+        C: Classify<T, E>,
+        F: FnMut(Attempt) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        pipeline: H,
+        operation: F,
+        limit: Option<Span>,
+        #[pin]
+        state: L::State<Option<Fut>>,
+    }
+
+    impl<H, T, E, X, L, C, F, Fut> PinnedDrop for Call<H, T, E, X, L, C, F, Fut>
+    where
+        H: Deref<Target = Pipeline<X, L, C>>,
+        X: Executor,
+        L: Layer<T, E, X>,
+        C: Classify<T, E>,
+        F: FnMut(Attempt) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            let pipeline: &Pipeline<X, L, C> = &**this.pipeline;
+            let mut operation = Operation { start: this.operation, classify: &pipeline.classify };
+            pipeline.layers.reset(this.state, &mut operation, &pipeline.executor);
+        }
+    }
+}
+
+impl<H, T, E, X, L, C, F, Fut> Call<H, T, E, X, L, C, F, Fut>
+where
+    H: Deref<Target = Pipeline<X, L, C>>,
+    X: Executor,
+    L: Layer<T, E, X>,
+    C: Classify<T, E>,
+    F: FnMut(Attempt) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    /// A call through the pipeline that `pipeline` points to; [`Pipeline::call`] is the short form for a reference.
+    pub fn new(pipeline: H, operation: F) -> Self {
+        let state = pipeline.layers.idle(None);
+        Self { pipeline, operation, limit: None, state }
+    }
+
+    /// Replaces the limit of the pipeline's outermost timeout, for this call alone.
+    pub fn with_timeout(mut self, limit: Duration) -> Self {
+        self.limit = Some(Span::of(limit));
+        self
+    }
+}
+
+impl<H, T, E, X, L, C, F, Fut> Future for Call<H, T, E, X, L, C, F, Fut>
+where
+    H: Deref<Target = Pipeline<X, L, C>>,
+    X: Executor,
+    L: Layer<T, E, X>,
+    C: Classify<T, E>,
+    F: FnMut(Attempt) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    type Output = Result<T, Failure<E>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let pipeline: &Pipeline<X, L, C> = this.pipeline;
+        let mut operation = Operation { start: this.operation, classify: &pipeline.classify };
+        let scope = Scope { executor: &pipeline.executor, attempt: 1, limit: *this.limit, deadline: Deadline::NEVER };
+        pipeline.layers.poll(this.state, &mut operation, scope, cx).map(|answer| answer.result)
+    }
+}
+
+impl<H, T, E, X, L, C, F, Fut> fmt::Debug for Call<H, T, E, X, L, C, F, Fut>
+where
+    H: Deref<Target = Pipeline<X, L, C>>,
+    X: Executor,
+    L: Layer<T, E, X>,
+    C: Classify<T, E>,
+    F: FnMut(Attempt) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").finish_non_exhaustive()
+    }
+}
+
+/// The verdict over a call that a policy did not let through: it says nothing about the dependency, and is retried only by a
+/// retry that was asked to.
+pub(crate) const REJECTED: Verdict = Verdict::IGNORED;

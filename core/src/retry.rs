@@ -1,0 +1,339 @@
+//! Retry: another attempt after a failure, a little later each time.
+//!
+//! ```
+//! use core::time::Duration;
+//! use failsoft_core::{Pipeline, Stop, retry::{Config, RetryPolicy}, testing::{Script, Step, VirtualExecutor}};
+//!
+//! let executor = VirtualExecutor::new();
+//! let retry = RetryPolicy::new(Config::new().with_max_attempts(4))?;
+//! let pipeline = Pipeline::new(&executor).layer(retry);
+//!
+//! let service = Script::new(&[Step::Fail, Step::Fail, Step::Succeed]);
+//! assert_eq!(executor.run(pipeline.call(|_| service.call(&executor))), Ok(Ok(3)));
+//!
+//! let service = Script::new(&[Step::Fail]);
+//! let failure = executor.run(pipeline.call(|_| service.call(&executor))).expect("it ends").unwrap_err();
+//! assert_eq!((failure.attempts, failure.stop), (4, Some(Stop::Attempts)));
+//! # Ok::<(), failsoft_core::ConfigError>(())
+//! ```
+//!
+//! The caller always gets the last attempt's own error, inside ours, with the number of attempts and why there was no
+//! further one.
+//!
+//! # Defaults
+//!
+//! | what | default | range | at the extremes |
+//! | --- | --- | --- | --- |
+//! | attempts | [`ATTEMPTS`] (3), the first included | 1 or more | 1 never retries; `u32::MAX` is limited by time alone |
+//! | delays | 1 s, doubling, at most 60 s, ± 10 % | see [`backoff`](crate::backoff) | |
+//! | total time | none | above zero | no sleep that would outlast it: gives up at once |
+//! | rejections by one's own policies | not retried | | |
+//!
+//! # When not to use it
+//! For operations that are not idempotent; and at more than one level of a call chain, since the attempts multiply.
+//!
+//! # Source
+//! Brooker, "Timeouts, retries and backoff with jitter", Amazon Builders' Library; Retry-After as in RFC 9110, section 10.2.3.
+
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
+use core::time::Duration;
+
+use crate::backoff::Backoff;
+use crate::config::{ConfigError, refuse};
+use crate::executor::Executor;
+use crate::failure::{Failure, Stop};
+use crate::observe::Observer;
+use crate::outcome::{Outcome, Verdict};
+use crate::pipeline::{Answer, Layer, Next, Scope};
+use crate::time::{Instant, Span};
+use crate::timeout::poll_deadline;
+
+/// The most attempts, the first included, unless said otherwise.
+pub const ATTEMPTS: u32 = 3;
+
+/// The settings of a retry policy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Config {
+    max_attempts: u32,
+    backoff: Backoff,
+    total: Span,
+    rejections: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Config {
+    /// The defaults, as in the [module's table](self#defaults).
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { max_attempts: ATTEMPTS, backoff: Backoff::new(), total: Span::MAX, rejections: false }
+    }
+
+    /// At most so many attempts, the first included.
+    #[must_use]
+    pub const fn with_max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+
+    /// With these delays.
+    #[must_use]
+    pub const fn with_backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Starts no attempt later than this after the call had first to wait or failed.
+    #[must_use]
+    pub const fn with_total_time(mut self, total: Duration) -> Self {
+        self.total = Span::of(total);
+        self
+    }
+
+    /// Retries the rejections of the policies within too, not before they say that it makes sense.
+    #[must_use]
+    pub const fn with_rejections(mut self) -> Self {
+        self.rejections = true;
+        self
+    }
+
+    const fn check(&self) -> Result<(), ConfigError> {
+        if self.max_attempts == 0 {
+            return Err(refuse!("max_attempts", "is zero: the operation would never run"));
+        }
+        if self.total.is_zero() {
+            return Err(refuse!("total_time", "is zero"));
+        }
+        self.backoff.check()
+    }
+}
+
+/// What a retry is about to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Retrying {
+    /// The attempt that failed.
+    pub attempt: u32,
+    /// When the next one starts.
+    pub at: Instant,
+}
+
+/// A retry policy, and who is told of the retries.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct RetryPolicy<O = ()> {
+    config: Config,
+    observer: O,
+}
+
+impl RetryPolicy {
+    /// A policy of these settings.
+    ///
+    /// # Errors
+    /// The field of the configuration that makes no sense, and why.
+    pub const fn new(config: Config) -> Result<Self, ConfigError> {
+        match config.check() {
+            Ok(()) => Ok(Self { config, observer: () }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same policy with somebody told of each retry before its delay.
+    #[must_use]
+    pub const fn with_observer<O: Observer<Retrying>>(self, observer: O) -> RetryPolicy<O> {
+        RetryPolicy { config: self.config, observer }
+    }
+}
+
+/// What follows a failed attempt.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Decision {
+    /// Another attempt, after this delay.
+    RetryAfter(Duration),
+    /// No further attempt.
+    Stop(Stop),
+}
+
+impl<O> RetryPolicy<O> {
+    /// What follows attempt number `attempt` with this verdict, when it ended at `now` and everything ends at `deadline`.
+    /// `previous` is the delay before that attempt, `random` is evenly distributed.
+    ///
+    /// The driver asks this; it is public for those who keep their own loop.
+    #[must_use]
+    pub fn decide(
+        &self,
+        attempt: u32,
+        verdict: Verdict,
+        previous: Duration,
+        random: u32,
+        now: Instant,
+        deadline: Instant,
+    ) -> Decision {
+        if let Some(stop) = self.stops(attempt, verdict) {
+            return Decision::Stop(stop);
+        }
+        match self.next_delay(attempt, verdict, Span::of(previous), random) {
+            delay if now.after(delay) >= deadline => Decision::Stop(Stop::Deadline),
+            delay => Decision::RetryAfter(delay.duration()),
+        }
+    }
+
+    /// Why there is no further attempt, as far as that can be said without the time.
+    #[inline]
+    fn stops(&self, attempt: u32, verdict: Verdict) -> Option<Stop> {
+        if !verdict.is_retryable() {
+            Some(Stop::NotRetryable)
+        } else if attempt >= self.config.max_attempts && self.config.max_attempts != u32::MAX {
+            Some(Stop::Attempts)
+        } else {
+            None
+        }
+    }
+
+    /// The delay after an attempt; the server's own hint where that is longer.
+    fn next_delay(&self, attempt: u32, verdict: Verdict, previous: Span, random: u32) -> Span {
+        let delay = self.config.backoff.jittered_span(attempt, previous, random);
+        verdict.hint().map_or(delay, |hint| hint.max(delay))
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A retry's progress within a call.
+    #[derive(Debug)]
+    pub struct RetryState<T, E, S, I> {
+        progress: Progress,
+        deadline: Option<Instant>,
+        // Kept over the delay: should it end too late for another attempt, this is what the caller gets.
+        last: Option<Answer<T, E>>,
+        #[pin]
+        sleep: Option<S>,
+        #[pin]
+        inner: I,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    attempt: u32,
+    previous: Span,
+    // While waiting: when the next attempt starts.
+    resume: Option<Instant>,
+}
+
+impl Progress {
+    const FIRST: Self = Self { attempt: 1, previous: Span::ZERO, resume: None };
+}
+
+impl<T, E, X: Executor, O: Observer<Retrying>> Layer<T, E, X> for RetryPolicy<O> {
+    type State<I> = RetryState<T, E, X::Sleep, I>;
+
+    fn idle<I>(&self, inner: I) -> Self::State<I> {
+        RetryState { progress: Progress::FIRST, deadline: None, last: None, sleep: None, inner }
+    }
+
+    #[inline]
+    fn poll<N: Next<T, E, X>>(
+        &self,
+        state: Pin<&mut Self::State<N::State>>,
+        next: &mut N,
+        scope: Scope<'_, X>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Answer<T, E>> {
+        let mut this = state.project();
+        let executor = scope.executor();
+        loop {
+            if let Some(resume) = this.progress.resume {
+                ready!(poll_deadline(this.sleep.as_mut(), resume, executor, cx));
+                this.progress.resume = None;
+                // The sleep may have ended late.
+                let ends = this.deadline.unwrap_or(Instant::MAX).min(scope.deadline().from(resume));
+                if executor.now() >= ends
+                    && let Some(last) = this.last.take()
+                {
+                    return Poll::Ready(finish(last, this.progress, this.deadline, Stop::Deadline));
+                }
+                *this.last = None;
+                this.progress.attempt = this.progress.attempt.saturating_add(1);
+            }
+            let Poll::Ready(answer) = next.poll(this.inner.as_mut(), scope.with_attempt(this.progress.attempt), cx)
+            else {
+                // The total time runs from here: a call that never waits needs no clock.
+                if this.deadline.is_none() && self.config.total != Span::MAX {
+                    *this.deadline = Some(executor.now().after(self.config.total));
+                }
+                return Poll::Pending;
+            };
+            if answer.verdict.outcome() == Outcome::Success {
+                (*this.progress, *this.deadline) = (Progress::FIRST, None);
+                return Poll::Ready(answer);
+            }
+            match self.resume_at(&answer, this.progress, this.deadline, scope) {
+                Ok(at) => {
+                    self.observer.observe(&Retrying { attempt: this.progress.attempt, at });
+                    this.progress.resume = Some(at);
+                    *this.last = Some(answer);
+                }
+                Err(stop) => return Poll::Ready(finish(answer, this.progress, this.deadline, stop)),
+            }
+        }
+    }
+
+    fn reset<N: Next<T, E, X>>(&self, state: Pin<&mut Self::State<N::State>>, next: &mut N, executor: &X) {
+        let mut this = state.project();
+        (*this.progress, *this.deadline, *this.last) = (Progress::FIRST, None, None);
+        this.sleep.set(None);
+        next.reset(this.inner, executor);
+    }
+}
+
+impl<O> RetryPolicy<O> {
+    /// When the attempt after this answer starts, or why there is none.
+    fn resume_at<T, E, X: Executor>(
+        &self,
+        answer: &Answer<T, E>,
+        progress: &mut Progress,
+        deadline: &mut Option<Instant>,
+        scope: Scope<'_, X>,
+    ) -> Result<Instant, Stop> {
+        let rejected = answer.result.as_ref().err().and_then(Failure::rejected);
+        let verdict = answer.verdict.with_retryable(match rejected {
+            Some(_) => self.config.rejections,
+            None => answer.verdict.is_retryable(),
+        });
+        if let Some(stop) = self.stops(progress.attempt, verdict) {
+            return Err(stop);
+        }
+        let executor = scope.executor();
+        let now = executor.now();
+        let ends = *deadline.get_or_insert_with(|| now.after(self.config.total));
+        let ends = ends.min(scope.deadline().from(now));
+        progress.previous = self.next_delay(progress.attempt, verdict, progress.previous, executor.random());
+        let at = now.after(progress.previous);
+        let at = rejected.and_then(|rejected| rejected.retry_at()).map_or(at, |free| at.max(free));
+        if at >= ends { Err(Stop::Deadline) } else { Ok(at) }
+    }
+}
+
+/// The last attempt's answer, with what the retry has to say about it; the progress is as new again.
+fn finish<T, E>(
+    mut answer: Answer<T, E>,
+    progress: &mut Progress,
+    deadline: &mut Option<Instant>,
+    stop: Stop,
+) -> Answer<T, E> {
+    if let Err(failure) = &mut answer.result {
+        (failure.attempts, failure.stop) = (progress.attempt, Some(stop));
+    }
+    (*progress, *deadline) = (Progress::FIRST, None);
+    answer
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Instants, spans and the clock they are read from.
+//!
+//! An [`Instant`] is nanoseconds since the clock's start, in a `u64`: 584 years. Everything saturates: nothing here
+//! overflows at `Duration::MAX`, and a clock that steps back only makes spans zero.
+
+use core::time::Duration;
+
+const NANOS_PER_SEC: u64 = 1_000_000_000;
+
+/// A point on a clock's own time line: nanoseconds since that clock's start.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The clock's start.
+    pub const START: Self = Self(0);
+    /// The last instant there is, 584 years after the start; as a deadline it means "never".
+    pub const MAX: Self = Self(u64::MAX);
+
+    /// The instant `nanos` nanoseconds after the clock's start.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// The instant `millis` milliseconds after the clock's start, saturating.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis.saturating_mul(1_000_000))
+    }
+
+    /// Nanoseconds since the clock's start.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// This instant moved forward; [`Instant::MAX`] where it would overflow.
+    #[must_use]
+    pub const fn saturating_add(self, span: Duration) -> Self {
+        self.after(Span::of(span))
+    }
+
+    /// How long after `earlier` this instant is; zero when it is not after it.
+    #[must_use]
+    pub const fn saturating_duration_since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    pub(crate) const fn after(self, span: Span) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+}
+
+/// A [`Duration`] as nanoseconds in one word, saturating at 584 years.
+///
+/// Configurations keep spans in this form: it is computed once (in a `const`, at compile time), so that the paths that
+/// run on every call neither multiply nor divide.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(crate) struct Span(u64);
+
+impl Span {
+    pub(crate) const ZERO: Self = Self(0);
+    pub(crate) const MAX: Self = Self(u64::MAX);
+
+    pub(crate) const fn of(span: Duration) -> Self {
+        let whole = span.as_secs().saturating_mul(NANOS_PER_SEC);
+        Self(whole.saturating_add(span.subsec_nanos() as u64))
+    }
+
+    pub(crate) const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    pub(crate) const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) const fn duration(self) -> Duration {
+        Duration::from_nanos(self.0)
+    }
+
+    pub(crate) const fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Something that tells the time.
+///
+/// Operations take a clock and not an instant, because reading the time costs more than everything else they do: they
+/// read it lazily, at most once, and never inside a lock. An [`Instant`] is itself a clock that stands still, for
+/// callers who have already read theirs.
+pub trait Clock {
+    /// The time now. It should not go back; where it does, spans count as zero and nothing else happens.
+    fn now(&self) -> Instant;
+}
+
+impl Clock for Instant {
+    fn now(&self) -> Instant {
+        *self
+    }
+}
+
+impl<C: Clock + ?Sized> Clock for &C {
+    fn now(&self) -> Instant {
+        (**self).now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_and_instants_saturate() {
+        assert_eq!(Span::of(Duration::MAX), Span::MAX);
+        assert_eq!(Instant::MAX.saturating_add(Duration::MAX), Instant::MAX);
+        assert_eq!(Instant::START.saturating_add(Duration::MAX), Instant::MAX);
+        assert_eq!(Instant::START.saturating_duration_since(Instant::MAX), Duration::ZERO);
+        assert_eq!(Span::of(Duration::new(1, 1)), Span::from_nanos(1_000_000_001));
+    }
+}
