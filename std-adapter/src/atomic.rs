@@ -1,0 +1,105 @@
+//! The lock-free cell: a state packed into one atomic word, with a second word beside it for the few states that have a
+//! deadline.
+//!
+//! Reading takes one load where the state has no tail, three where it has one. A change within a word is one
+//! compare-exchange. A change that needs another tail, which only a new state of a circuit breaker does, claims the cell by
+//! its topmost bit for the time of two stores; whoever comes by meanwhile spins, and yields if the claimant was preempted.
+//! So "lock-free" holds for every call but those few.
+
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use failsoft_core::cell::{CellKind, Packed, StateCell};
+
+/// States in lock-free cells.
+#[derive(Clone, Copy, Debug)]
+pub struct Atomic;
+
+impl<S: Packed> CellKind<S> for Atomic {
+    type Cell = AtomicCell<S>;
+}
+
+/// A state in one or two atomic words.
+#[derive(Debug)]
+pub struct AtomicCell<S> {
+    head: AtomicU64,
+    tail: AtomicU64,
+    // As a function's result, so that the cell is `Sync` whatever `S` is: no `S` is ever shared.
+    state: PhantomData<fn() -> S>,
+}
+
+/// Set in the head while another tail is being written.
+const CLAIMED: u64 = 1 << 63;
+
+/// Looks at a claimed head this often before giving up the processor: the claim lasts for two stores.
+const SPINS: u32 = 64;
+
+impl<S: Packed> AtomicCell<S> {
+    /// The tail that belongs to `head`, or `None` if the head has changed meanwhile.
+    #[inline]
+    fn tail_of(&self, head: u64) -> Option<u64> {
+        if !S::has_tail(head) {
+            return Some(0);
+        }
+        // Acquire: if this is a later tail, the claim that came before it is seen by the second look at the head.
+        let tail = self.tail.load(Ordering::Acquire);
+        // The head carries the generation, so an equal head means the same state and the same tail.
+        (self.head.load(Ordering::Relaxed) == head).then_some(tail)
+    }
+
+    /// Replaces a state by another one, unless the head has changed meanwhile.
+    #[inline]
+    fn replace(&self, (head, tail): (u64, u64), (new_head, new_tail): (u64, u64)) -> bool {
+        let same_tail = !S::has_tail(new_head) || (S::has_tail(head) && tail == new_tail);
+        let claim = if same_tail { new_head } else { head | CLAIMED };
+        if self.head.compare_exchange_weak(head, claim, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        if !same_tail {
+            self.tail.store(new_tail, Ordering::Release);
+            self.head.store(new_head, Ordering::Release);
+        }
+        true
+    }
+
+    /// The head, once nobody claims it.
+    #[inline]
+    fn head(&self) -> u64 {
+        let head = self.head.load(Ordering::Acquire);
+        if head & CLAIMED == 0 { head } else { self.wait() }
+    }
+
+    #[cold]
+    fn wait(&self) -> u64 {
+        let mut spins = 0;
+        loop {
+            let head = self.head.load(Ordering::Acquire);
+            if head & CLAIMED == 0 {
+                return head;
+            }
+            spins += 1;
+            if spins % SPINS == 0 { std::thread::yield_now() } else { core::hint::spin_loop() }
+        }
+    }
+}
+
+impl<S: Packed> StateCell<S> for AtomicCell<S> {
+    const NEW: Self = Self { head: AtomicU64::new(0), tail: AtomicU64::new(0), state: PhantomData };
+
+    #[inline]
+    fn update<R>(&self, mut f: impl FnMut(&mut S) -> R) -> R {
+        loop {
+            let head = self.head();
+            let Some(tail) = self.tail_of(head) else { continue };
+            let mut state = S::unpack(head, tail);
+            let result = f(&mut state);
+            let packed = state.pack();
+            if packed == (head, tail) || self.replace((head, tail), packed) {
+                return result;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! Policies for plain threads, without a runtime.
+
+use core::cell::Cell;
+use core::future::{Future, ready};
+use core::pin::{Pin, pin};
+use core::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::Wake;
+use std::thread::{self, Thread};
+
+use failsoft_core::pipeline::{Attempt, Layer};
+use failsoft_core::{Classify, Clock, Executor, Failure, Instant, Pipeline};
+
+use crate::executor::{from_origin, random, since_origin};
+
+/// The executor for plain threads: the system's monotonic clock; a sleep parks the thread. For use within [`block_on`] and
+/// [`call_blocking`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Threads;
+
+impl Clock for Threads {
+    #[inline]
+    fn now(&self) -> Instant {
+        since_origin(std::time::Instant::now())
+    }
+}
+
+impl Executor for Threads {
+    type Sleep = ThreadSleep;
+
+    fn sleep_until(&self, at: Instant) -> ThreadSleep {
+        ThreadSleep { at }
+    }
+
+    fn random(&self) -> u32 {
+        random()
+    }
+}
+
+thread_local! {
+    /// The earliest instant at which the future that [`block_on`] polls wants to be polled again.
+    static WAKE_AT: Cell<Instant> = const { Cell::new(Instant::MAX) };
+}
+
+/// Sleeps by telling [`block_on`] when to poll again.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct ThreadSleep {
+    at: Instant,
+}
+
+impl Future for ThreadSleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if Threads.now() >= self.at {
+            return Poll::Ready(());
+        }
+        WAKE_AT.with(|wake_at| wake_at.set(wake_at.get().min(self.at)));
+        Poll::Pending
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future on the current thread until it is done, sleeping in between.
+///
+/// For futures that wait for [`Threads`] or for other threads; tokio's own timers and sockets need their runtime.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut cx = Context::from_waker(&waker);
+    loop {
+        // An outer `block_on` may have a deadline of its own under way.
+        let outer = WAKE_AT.replace(Instant::MAX);
+        let poll = future.as_mut().poll(&mut cx);
+        let wake_at = WAKE_AT.replace(outer);
+        match poll {
+            Poll::Ready(output) => return output,
+            Poll::Pending if wake_at == Instant::MAX => thread::park(),
+            Poll::Pending => {
+                thread::park_timeout(from_origin(wake_at).saturating_duration_since(std::time::Instant::now()));
+            }
+        }
+    }
+}
+
+/// Runs a blocking operation through a pipeline on the current thread.
+///
+/// A timeout can't cut a blocking operation short: it shows when the operation returns. Delays, queues and the time between attempts
+/// are cut as usual.
+///
+/// ```
+/// use failsoft_tokio::{Pipeline, RetryPolicy, Threads, call_blocking, backoff::Backoff, retry};
+///
+/// let retry = RetryPolicy::new(retry::Config::new().with_backoff(Backoff::none()))?;
+/// let pipeline = Pipeline::new(Threads).layer(retry);
+/// let answer = call_blocking(&pipeline, |attempt| if attempt.number() < 3 { Err("not yet") } else { Ok(42) });
+/// assert_eq!(answer, Ok(42));
+/// # Ok::<(), failsoft_tokio::ConfigError>(())
+/// ```
+///
+/// # Errors
+/// The operation's own error, or the policy that ended the call; see [`Failure`].
+pub fn call_blocking<T, E, L, C>(
+    pipeline: &Pipeline<Threads, L, C>,
+    mut operation: impl FnMut(Attempt) -> Result<T, E>,
+) -> Result<T, Failure<E>>
+where
+    L: Layer<T, E, Threads>,
+    C: Classify<T, E>,
+{
+    block_on(pipeline.call(|attempt| ready(operation(attempt))))
+}

@@ -1,0 +1,68 @@
+//! failsoft for servers: the policies of [`failsoft_core`] on tokio, lock-free and shared between threads.
+//!
+//! ```
+//! use core::time::Duration;
+//! use failsoft_tokio::{Bulkhead, CircuitBreaker, Pipeline, RetryPolicy, Timeout, Tokio};
+//! use failsoft_tokio::{bulkhead, circuit_breaker, retry};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn core::error::Error>> {
+//! let pipeline = Pipeline::new(Tokio)
+//!     .layer(Timeout::new(Duration::from_secs(10))) // in all
+//!     .layer(RetryPolicy::new(retry::Config::new())?)
+//!     .layer(Bulkhead::new(bulkhead::Config::new(64).with_queue(256, Duration::from_millis(100)))?)
+//!     .layer(CircuitBreaker::new(circuit_breaker::Config::new())?)
+//!     .layer(Timeout::new(Duration::from_secs(1))); // per attempt
+//!
+//! let answer = pipeline.call(async |_| Ok::<_, std::io::Error>("hello")).await?;
+//! # assert_eq!(answer, "hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Tokio`] is the executor: tokio's clock and timers, so that `tokio::time::pause` governs everything. From plain threads, without a
+//! runtime, [`call_blocking`] runs a pipeline on [`Threads`].
+//!
+//! All of core is re-exported; the aliases here choose how states are shared: [`Atomic`] cells, without locks, where the state
+//! fits two words, and [`Locked`] ones elsewhere.
+
+mod atomic;
+mod blocking;
+mod executor;
+mod mutex;
+#[cfg(feature = "tracing")]
+mod trace;
+mod wait;
+
+pub use failsoft_core::{
+    Cause, Classify, Clock, ConfigError, ErrIsFailure, Executor, Failure, Instant, Observer, Outcome, Pipeline, Policy,
+    Ratio, Reason, Rejected, Rng, Stop, TimedOut, Verdict, compartments, valid,
+};
+pub use failsoft_core::{backoff, bulkhead, cell, circuit_breaker, degradation, fallback, pipeline, retry, timeout};
+
+pub use failsoft_core::backoff::{Backoff, Jitter};
+pub use failsoft_core::fallback::{Fallback, FallbackTo};
+pub use failsoft_core::retry::RetryPolicy;
+pub use failsoft_core::timeout::Timeout;
+
+pub use atomic::{Atomic, AtomicCell};
+pub use blocking::{ThreadSleep, Threads, block_on, call_blocking};
+pub use executor::Tokio;
+pub use mutex::{Locked, MutexCell};
+#[cfg(feature = "tracing")]
+pub use trace::Tracing;
+pub use wait::{DequeLine, ThreadQueue};
+
+/// A circuit breaker shared by threads, without a lock.
+pub type CircuitBreaker<T = circuit_breaker::ConsecutiveFailures, O = ()> =
+    circuit_breaker::CircuitBreaker<Atomic, T, O>;
+
+/// A circuit breaker whose trip condition doesn't fit a word, shared by threads through a mutex.
+pub type LockedCircuitBreaker<T, O = ()> = circuit_breaker::CircuitBreaker<Locked, T, O>;
+
+/// A bulkhead shared by threads: its counters without a lock, its queue behind one that only those who wait take.
+pub type Bulkhead = bulkhead::Bulkhead<Atomic, ThreadQueue>;
+
+/// Degradation shared by threads, for up to `N` services.
+pub type Degradation<const N: usize, L = degradation::DegradationLevel, R = (), O = ()> =
+    degradation::Degradation<Locked, N, L, R, O>;

@@ -1,0 +1,53 @@
+//! Events through the `tracing` facade.
+
+use failsoft_core::circuit_breaker::{StateKind, Transition};
+use failsoft_core::degradation::{Level, LevelChange};
+use failsoft_core::retry::Retrying;
+use failsoft_core::{Instant, Observer};
+
+/// An observer for every policy: one `tracing` event per event, under the name of the policy's instance.
+///
+/// What takes function away is a warning, what brings it back is information, a retry is for debugging.
+#[derive(Clone, Copy, Debug)]
+pub struct Tracing {
+    name: &'static str,
+}
+
+impl Tracing {
+    /// Events under this name.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self {
+        Self { name }
+    }
+}
+
+impl Observer<Transition> for Tracing {
+    fn observe(&self, event: &Transition) {
+        let Transition { from, to, generation, counts, until } = *event;
+        let (name, until) = (self.name, until.map(Instant::as_nanos));
+        let (calls, failures) = (counts.calls, counts.failures);
+        if matches!(to, StateKind::Open | StateKind::Isolated) {
+            tracing::warn!(name, ?from, ?to, generation, calls, failures, until, "circuit breaker");
+        } else {
+            tracing::info!(name, ?from, ?to, generation, calls, failures, until, "circuit breaker");
+        }
+    }
+}
+
+impl Observer<Retrying> for Tracing {
+    fn observe(&self, event: &Retrying) {
+        tracing::debug!(name = self.name, attempt = event.attempt, at = event.at.as_nanos(), "retry");
+    }
+}
+
+impl<L: Level> Observer<LevelChange<L>> for Tracing {
+    fn observe(&self, event: &LevelChange<L>) {
+        let LevelChange { from, to, at } = *event;
+        let (name, at) = (self.name, at.as_nanos());
+        if to.step() > from.step() {
+            tracing::warn!(name, ?from, ?to, at, "degradation level");
+        } else {
+            tracing::info!(name, ?from, ?to, at, "degradation level");
+        }
+    }
+}
