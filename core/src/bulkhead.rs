@@ -3,7 +3,7 @@
 //! ```
 //! use failsoft_core::{bulkhead::{Bulkhead, Config}, cell::Local};
 //!
-//! let bulkhead: Bulkhead<Local> = Bulkhead::new(Config::new(2))?;
+//! let bulkhead: Bulkhead<Local> = Bulkhead::new(Config::new(2).validate()?);
 //! let first = bulkhead.try_acquire()?;
 //! let _second = bulkhead.try_acquire()?;
 //! assert!(bulkhead.try_acquire().is_err());
@@ -38,7 +38,7 @@ use core::task::{Context, Poll, Waker, ready};
 use core::time::Duration;
 
 use crate::cell::{CellKind, Fresh, Packed, StateCell};
-use crate::config::{ConfigError, refuse};
+use crate::config::{ConfigError, Valid, refuse};
 use crate::executor::Executor;
 use crate::failure::{Policy, Reason, Rejected};
 use crate::time::{Instant, Span};
@@ -79,6 +79,17 @@ impl Config {
     pub const fn with_queue(mut self, waiters: u32, longest_wait: Duration) -> Self {
         (self.queue, self.longest_wait) = (waiters, Span::of(longest_wait));
         self
+    }
+
+    /// Whether the settings make sense together.
+    ///
+    /// # Errors
+    /// The first field that doesn't, and why.
+    pub const fn validate(self) -> Result<Valid<Self>, ConfigError> {
+        match self.check() {
+            Ok(()) => Ok(Valid::vouched(self)),
+            Err(error) => Err(error),
+        }
     }
 
     const fn check(&self) -> Result<(), ConfigError> {
@@ -144,18 +155,13 @@ where
     Q: WaitQueue,
 {
     /// An empty bulkhead.
-    ///
-    /// # Errors
-    /// The field of the configuration that makes no sense, and why.
-    pub const fn new(config: Config) -> Result<Self, ConfigError> {
-        match config.check() {
-            Ok(()) => Ok(Self {
-                config,
-                slots: <K as CellKind<Slots>>::Cell::NEW,
-                tally: <K as CellKind<Tally>>::Cell::NEW,
-                queue: Q::NEW,
-            }),
-            Err(error) => Err(error),
+    #[must_use]
+    pub const fn new(config: Valid<Config>) -> Self {
+        Self {
+            config: config.get(),
+            slots: <K as CellKind<Slots>>::Cell::NEW,
+            tally: <K as CellKind<Tally>>::Cell::NEW,
+            queue: Q::NEW,
         }
     }
 

@@ -5,7 +5,8 @@
 //! use failsoft_core::{Instant, cell::Local};
 //! use failsoft_core::circuit_breaker::{CircuitBreaker, Config, StateKind};
 //!
-//! let breaker: CircuitBreaker<Local> = CircuitBreaker::new(Config::new().with_open_for(Duration::from_secs(10)))?;
+//! let breaker: CircuitBreaker<Local> =
+//!     CircuitBreaker::new(Config::new().with_open_for(Duration::from_secs(10)).validate()?);
 //! for _ in 0..5 {
 //!     breaker.try_acquire(Instant::START)?.failure();
 //! }
@@ -51,7 +52,7 @@ use core::time::Duration;
 
 use crate::backoff::{Backoff, Jitter};
 use crate::cell::{CellKind, Fresh, Packed, StateCell, update_timed};
-use crate::config::{ConfigError, refuse};
+use crate::config::{ConfigError, Valid, refuse};
 use crate::failure::{Policy, Reason, Rejected};
 use crate::observe::Observer;
 use crate::outcome::{Outcome, Verdict};
@@ -193,6 +194,17 @@ impl<T: Copy> Config<T> {
         self
     }
 
+    /// Whether the settings make sense together.
+    ///
+    /// # Errors
+    /// The first field that doesn't, and why.
+    pub const fn validate(self) -> Result<Valid<Self>, ConfigError> {
+        match self.check() {
+            Ok(()) => Ok(Valid::vouched(self)),
+            Err(error) => Err(error),
+        }
+    }
+
     const fn check(&self) -> Result<(), ConfigError> {
         if self.successes == 0 {
             return Err(refuse!("successes", "is zero: half-open could never close"));
@@ -303,14 +315,21 @@ where
     K: CellKind<State<T::Meter>>,
 {
     /// A closed breaker.
-    ///
-    /// # Errors
-    /// The field of the configuration that makes no sense, and why.
-    pub const fn new(config: Config<T>) -> Result<Self, ConfigError> {
-        match config.check() {
-            Ok(()) => Ok(Self { config, cell: K::Cell::NEW, observer: () }),
-            Err(error) => Err(error),
-        }
+    #[must_use]
+    pub const fn new(config: Valid<Config<T>>) -> Self {
+        Self::with_observer(config, ())
+    }
+}
+
+impl<K, T, O> CircuitBreaker<K, T, O>
+where
+    T: Copy + Trip,
+    K: CellKind<State<T::Meter>>,
+{
+    /// A closed breaker, and who is told of its transitions.
+    #[must_use]
+    pub const fn with_observer(config: Valid<Config<T>>, observer: O) -> Self {
+        Self { config: config.get(), cell: K::Cell::NEW, observer }
     }
 }
 
@@ -320,12 +339,6 @@ where
     K: CellKind<State<T::Meter>>,
     O: Observer<Transition>,
 {
-    /// The same breaker, freshly closed, with somebody told of its transitions.
-    #[must_use]
-    pub fn with_observer<P: Observer<Transition>>(self, observer: P) -> CircuitBreaker<K, T, P> {
-        CircuitBreaker { config: self.config, cell: K::Cell::NEW, observer }
-    }
-
     /// Asks to make a call. A closed breaker does not read the clock.
     ///
     /// # Errors

@@ -53,20 +53,41 @@ macro_rules! refuse {
 }
 pub(crate) use refuse;
 
-/// Unwraps a checked constructor at compile time: a configuration that makes no sense stops the build.
+/// A configuration that has been found to make sense: what policies are made of.
+///
+/// It comes from a configuration's `validate()`, or from [`valid!`](crate::valid) at compile time.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Valid<C>(C);
+
+impl<C: Copy> Valid<C> {
+    pub(crate) const fn vouched(config: C) -> Self {
+        Self(config)
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub const fn get(self) -> C {
+        self.0
+    }
+}
+
+/// Validates at compile time: a configuration that makes no sense stops the build, with the field and the reason.
+///
+/// It takes anything of type `Result<_, ConfigError>`.
 ///
 /// ```
-/// use failsoft_core::{bulkhead::{self, Bulkhead}, cell::Local, valid};
+/// use failsoft_core::{bulkhead::{Bulkhead, Config}, cell::CriticalSection, valid};
 ///
-/// let bulkhead: Bulkhead<Local> = valid!(Bulkhead::new(bulkhead::Config::new(4)));
-/// # let _ = bulkhead;
+/// static BUS: Bulkhead<CriticalSection> = Bulkhead::new(valid!(Config::new(4).validate()));
+/// # let _ = BUS.try_acquire();
 /// ```
 ///
 /// ```compile_fail
-/// use failsoft_core::{bulkhead::{self, Bulkhead}, cell::Local, valid};
+/// use failsoft_core::{bulkhead::{Bulkhead, Config}, cell::CriticalSection, valid};
 ///
-/// // `permits` is zero: nothing could ever pass
-/// let bulkhead: Bulkhead<Local> = valid!(Bulkhead::new(bulkhead::Config::new(0)));
+/// // error: `permits` is zero: nothing could ever pass
+/// static BUS: Bulkhead<CriticalSection> = Bulkhead::new(valid!(Config::new(0).validate()));
 /// ```
 #[macro_export]
 macro_rules! valid {

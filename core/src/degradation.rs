@@ -5,7 +5,8 @@
 //! use failsoft_core::{Instant, cell::Local};
 //! use failsoft_core::degradation::{Config, Criticality, Degradation, DegradationLevel, Service};
 //!
-//! let hub: Degradation<Local, 4> = Degradation::new(Config::new().with_dwell(Duration::from_secs(5)))?;
+//! let hub: Degradation<Local, 4> =
+//!     Degradation::new(Config::new().with_dwell(Duration::from_secs(5)).validate()?);
 //! hub.register("sensor", Service::new(Criticality::Critical))?;
 //! hub.register("display", Service::new(Criticality::Important))?;
 //!
@@ -50,7 +51,7 @@ use core::time::Duration;
 use heapless::LinearMap;
 
 use crate::cell::{CellKind, Fresh, StateCell};
-use crate::config::{ConfigError, refuse};
+use crate::config::{ConfigError, Valid, refuse};
 use crate::executor::Executor;
 use crate::failure::{Policy, Reason, Rejected};
 use crate::observe::Observer;
@@ -163,6 +164,17 @@ impl Config {
         self.recovery = results;
         self
     }
+
+    /// Whether the settings make sense together.
+    ///
+    /// # Errors
+    /// The first field that doesn't, and why.
+    pub const fn validate(self) -> Result<Valid<Self>, ConfigError> {
+        match self.recovery {
+            0 => Err(refuse!("recovery", "is zero: a service would be healthy again before anything went well")),
+            _ => Ok(Valid::vouched(self)),
+        }
+    }
 }
 
 /// A service as it is registered: how critical it is, how often it is checked, and what stands in for it. `R` is the type of its answers.
@@ -265,14 +277,9 @@ where
     L: Level,
 {
     /// Full service, with no service registered yet.
-    ///
-    /// # Errors
-    /// The field of the configuration that makes no sense, and why.
-    pub const fn new(config: Config) -> Result<Self, ConfigError> {
-        if config.recovery == 0 {
-            return Err(refuse!("recovery", "is zero: a service would be healthy again before anything went well"));
-        }
-        Ok(Self { config, cell: K::Cell::NEW, observer: (), levels: core::marker::PhantomData })
+    #[must_use]
+    pub const fn new(config: Valid<Config>) -> Self {
+        Self::with_observer(config, ())
     }
 }
 
@@ -285,10 +292,10 @@ where
         L::from_step(self.cell.update(|health| health.step))
     }
 
-    /// The same settings, freshly at full service with nothing registered, and somebody told of the changes.
+    /// Full service, with no service registered yet, and who is told of the changes of level.
     #[must_use]
-    pub fn with_observer<P>(self, observer: P) -> Degradation<K, N, L, R, P> {
-        Degradation { config: self.config, cell: K::Cell::NEW, observer, levels: self.levels }
+    pub const fn with_observer(config: Valid<Config>, observer: O) -> Self {
+        Self { config: config.get(), cell: K::Cell::NEW, observer, levels: core::marker::PhantomData }
     }
 }
 

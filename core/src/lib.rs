@@ -47,7 +47,7 @@ pub mod testing;
 mod time;
 pub mod timeout;
 
-pub use config::ConfigError;
+pub use config::{ConfigError, Valid};
 pub use executor::Executor;
 pub use failure::{Cause, Failure, Policy, Reason, Rejected, Stop, TimedOut};
 pub use observe::Observer;

@@ -5,15 +5,14 @@
 /// `()` receives nothing and costs nothing. A closure or function is a sink too, so that a `static` can name one:
 ///
 /// ```
-/// use failsoft_core::{cell::Local, circuit_breaker::{CircuitBreaker, ConsecutiveFailures, Config, Transition}};
+/// use failsoft_core::{cell::CriticalSection, valid, circuit_breaker::{CircuitBreaker, ConsecutiveFailures, Config, Transition}};
 ///
 /// fn log(event: &Transition) {
 ///     println!("{:?} -> {:?}", event.from, event.to);
 /// }
-/// type Breaker = CircuitBreaker<Local, ConsecutiveFailures, fn(&Transition)>;
-/// let breaker: Breaker = CircuitBreaker::new(Config::new())?.with_observer(log);
-/// # let _ = breaker;
-/// # Ok::<(), failsoft_core::ConfigError>(())
+/// type Breaker = CircuitBreaker<CriticalSection, ConsecutiveFailures, fn(&Transition)>;
+/// static BREAKER: Breaker = CircuitBreaker::with_observer(valid!(Config::new().validate()), log);
+/// # let _ = BREAKER.state();
 /// ```
 pub trait Observer<Event> {
     /// Takes note of an event. It must not block; it may call back into the policy.

@@ -5,7 +5,7 @@
 //! use failsoft_core::{Pipeline, Stop, retry::{Config, RetryPolicy}, testing::{Script, Step, VirtualExecutor}};
 //!
 //! let executor = VirtualExecutor::new();
-//! let retry = RetryPolicy::new(Config::new().with_max_attempts(4))?;
+//! let retry = RetryPolicy::new(Config::new().with_max_attempts(4).validate()?);
 //! let pipeline = Pipeline::new(&executor).layer(retry);
 //!
 //! let service = Script::new(&[Step::Fail, Step::Fail, Step::Succeed]);
@@ -40,7 +40,7 @@ use core::task::{Context, Poll, ready};
 use core::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::config::{ConfigError, refuse};
+use crate::config::{ConfigError, Valid, refuse};
 use crate::executor::Executor;
 use crate::failure::{Failure, Stop};
 use crate::observe::Observer;
@@ -103,6 +103,17 @@ impl Config {
         self
     }
 
+    /// Whether the settings make sense together.
+    ///
+    /// # Errors
+    /// The first field that doesn't, and why.
+    pub const fn validate(self) -> Result<Valid<Self>, ConfigError> {
+        match self.check() {
+            Ok(()) => Ok(Valid::vouched(self)),
+            Err(error) => Err(error),
+        }
+    }
+
     const fn check(&self) -> Result<(), ConfigError> {
         if self.max_attempts == 0 {
             return Err(refuse!("max_attempts", "is zero: the operation would never run"));
@@ -134,20 +145,17 @@ pub struct RetryPolicy<O = ()> {
 
 impl RetryPolicy {
     /// A policy of these settings.
-    ///
-    /// # Errors
-    /// The field of the configuration that makes no sense, and why.
-    pub const fn new(config: Config) -> Result<Self, ConfigError> {
-        match config.check() {
-            Ok(()) => Ok(Self { config, observer: () }),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The same policy with somebody told of each retry before its delay.
     #[must_use]
-    pub const fn with_observer<O: Observer<Retrying>>(self, observer: O) -> RetryPolicy<O> {
-        RetryPolicy { config: self.config, observer }
+    pub const fn new(config: Valid<Config>) -> Self {
+        Self::with_observer(config, ())
+    }
+}
+
+impl<O> RetryPolicy<O> {
+    /// A policy of these settings, and who is told of each retry before its delay.
+    #[must_use]
+    pub const fn with_observer(config: Valid<Config>, observer: O) -> Self {
+        Self { config: config.get(), observer }
     }
 }
 

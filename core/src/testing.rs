@@ -10,7 +10,7 @@
 //! let service = Script::new(&[Step::Succeed, Step::Hang]);
 //! let executor = VirtualExecutor::new();
 //! let events = Recorder::<Transition, 8>::new();
-//! let breaker = CircuitBreaker::<Local>::new(circuit_breaker::Config::new())?.with_observer(&events);
+//! let breaker = CircuitBreaker::<Local, _, _>::with_observer(circuit_breaker::Config::new().validate()?, &events);
 //! let pipeline = Pipeline::new(&executor).layer(&breaker).layer(Timeout::new(Duration::from_millis(250)));
 //!
 //! for _ in 0..7 {

@@ -99,7 +99,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// ```
 /// use failsoft_tokio::{Pipeline, RetryPolicy, Threads, call_blocking, backoff::Backoff, retry};
 ///
-/// let retry = RetryPolicy::new(retry::Config::new().with_backoff(Backoff::none()))?;
+/// let retry = RetryPolicy::new(retry::Config::new().with_backoff(Backoff::none()).validate()?);
 /// let pipeline = Pipeline::new(Threads).layer(retry);
 /// let answer = call_blocking(&pipeline, |attempt| if attempt.number() < 3 { Err("not yet") } else { Ok(42) });
 /// assert_eq!(answer, Ok(42));

@@ -9,9 +9,9 @@
 //! # async fn main() -> Result<(), Box<dyn core::error::Error>> {
 //! let pipeline = Pipeline::new(Tokio)
 //!     .layer(Timeout::new(Duration::from_secs(10))) // in all
-//!     .layer(RetryPolicy::new(retry::Config::new())?)
-//!     .layer(Bulkhead::new(bulkhead::Config::new(64).with_queue(256, Duration::from_millis(100)))?)
-//!     .layer(CircuitBreaker::new(circuit_breaker::Config::new())?)
+//!     .layer(RetryPolicy::new(retry::Config::new().validate()?))
+//!     .layer(Bulkhead::new(bulkhead::Config::new(64).with_queue(256, Duration::from_millis(100)).validate()?))
+//!     .layer(CircuitBreaker::new(circuit_breaker::Config::new().validate()?))
 //!     .layer(Timeout::new(Duration::from_secs(1))); // per attempt
 //!
 //! let answer = pipeline.call(async |_| Ok::<_, std::io::Error>("hello")).await?;
@@ -36,7 +36,7 @@ mod wait;
 
 pub use failsoft_core::{
     Cause, Classify, Clock, ConfigError, ErrIsFailure, Executor, Failure, Instant, Observer, Outcome, Pipeline, Policy,
-    Ratio, Reason, Rejected, Rng, Stop, TimedOut, Verdict, compartments, valid,
+    Ratio, Reason, Rejected, Rng, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
 pub use failsoft_core::{backoff, bulkhead, cell, circuit_breaker, degradation, fallback, pipeline, retry, timeout};
 

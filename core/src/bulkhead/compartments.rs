@@ -103,7 +103,7 @@ macro_rules! compartments {
         impl $Set {
             /// The compartments, all empty.
             $set_vis const fn new() -> Self {
-                Self { $($Variant: $crate::valid!(<$Bulkhead>::new($config))),+ }
+                Self { $($Variant: <$Bulkhead>::new($crate::valid!($config.validate()))),+ }
             }
 
             /// The compartment of this name.

@@ -1,0 +1,70 @@
+//! failsoft for firmware: the policies of [`failsoft_core`] on embassy, without a heap.
+//!
+//! ```
+//! use core::time::Duration;
+//! use failsoft_embassy::{Bulkhead, CircuitBreaker, Embassy, Pipeline, RetryPolicy, Timeout};
+//! use failsoft_embassy::{bulkhead, circuit_breaker, retry, valid};
+//!
+//! static EXECUTOR: Embassy = Embassy::new(0x5EED_0042); // the device's own number
+//! static BUS: Bulkhead = Bulkhead::new(valid!(bulkhead::Config::new(1).validate()));
+//! static SENSOR: CircuitBreaker = CircuitBreaker::new(valid!(circuit_breaker::Config::new().validate()));
+//! static RETRY: RetryPolicy = RetryPolicy::new(valid!(retry::Config::new().with_max_attempts(2).validate()));
+//!
+//! async fn poll_sensor() -> Option<u16> {
+//!     let pipeline = Pipeline::new(&EXECUTOR)
+//!         .layer(&RETRY)
+//!         .layer(&BUS)
+//!         .layer(&SENSOR)
+//!         .layer(Timeout::new(Duration::from_millis(50)));
+//!     pipeline.call(async |_| read_register().await).await.ok()
+//! }
+//! # struct BusError;
+//! # async fn read_register() -> Result<u16, BusError> { Ok(7) }
+//! # let _ = poll_sensor;
+//! ```
+//!
+//! [`Embassy`] is the executor: embassy-time's clock and timers, and jitter from the device's own seed.
+//!
+//! All of core is re-exported. The aliases here share states by critical sections, which works on any chip, also with interrupts and without
+//! compare-and-swap; [`Raw`] shares them by any [`RawMutex`](embassy_sync::blocking_mutex::raw::RawMutex) instead.
+
+#![no_std]
+
+mod events;
+mod executor;
+#[cfg(feature = "defmt")]
+mod log;
+mod mutex;
+mod wait;
+
+pub use failsoft_core::{
+    Cause, Classify, Clock, ConfigError, ErrIsFailure, Executor, Failure, Instant, Observer, Outcome, Pipeline, Policy,
+    Ratio, Reason, Rejected, Rng, Stop, TimedOut, Valid, Verdict, compartments, valid,
+};
+pub use failsoft_core::{backoff, bulkhead, cell, circuit_breaker, degradation, fallback, pipeline, retry, timeout};
+
+pub use failsoft_core::backoff::{Backoff, Jitter};
+pub use failsoft_core::cell::CriticalSection;
+pub use failsoft_core::fallback::{Fallback, FallbackTo};
+pub use failsoft_core::retry::RetryPolicy;
+pub use failsoft_core::timeout::Timeout;
+
+pub use events::Events;
+pub use executor::Embassy;
+#[cfg(feature = "defmt")]
+pub use log::Log;
+pub use mutex::{Raw, RawCell};
+pub use wait::RawQueue;
+
+use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
+
+/// A circuit breaker for tasks and interrupts alike.
+pub type CircuitBreaker<T = circuit_breaker::ConsecutiveFailures, O = ()> =
+    circuit_breaker::CircuitBreaker<CriticalSection, T, O>;
+
+/// A bulkhead for tasks and interrupts alike; its queue holds up to `N` waiters.
+pub type Bulkhead<const N: usize = 4> = bulkhead::Bulkhead<CriticalSection, RawQueue<CriticalSectionRawMutex, N>>;
+
+/// Degradation for tasks and interrupts alike, for up to `N` services.
+pub type Degradation<const N: usize, L = degradation::DegradationLevel, R = (), O = ()> =
+    degradation::Degradation<CriticalSection, N, L, R, O>;

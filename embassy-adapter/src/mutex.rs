@@ -1,0 +1,35 @@
+//! States behind any of embassy's mutexes.
+
+use core::cell::Cell;
+use core::fmt;
+use core::marker::PhantomData;
+
+use embassy_sync::blocking_mutex::Mutex;
+use embassy_sync::blocking_mutex::raw::RawMutex;
+use failsoft_core::cell::{CellKind, Fresh, StateCell};
+
+/// States behind a [`RawMutex`]: `NoopRawMutex` for one executor, `ThreadModeRawMutex` for thread mode, `CriticalSectionRawMutex` for
+/// everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw<M>(PhantomData<fn() -> M>);
+
+impl<M: RawMutex, S: Fresh> CellKind<S> for Raw<M> {
+    type Cell = RawCell<M, S>;
+}
+
+/// A state behind a [`RawMutex`].
+pub struct RawCell<M: RawMutex, S>(Mutex<M, Cell<S>>);
+
+impl<M: RawMutex, S> fmt::Debug for RawCell<M, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawCell").finish_non_exhaustive()
+    }
+}
+
+impl<M: RawMutex, S: Fresh> StateCell<S> for RawCell<M, S> {
+    const NEW: Self = Self(Mutex::new(Cell::new(S::FRESH)));
+
+    fn update<R>(&self, mut f: impl FnMut(&mut S) -> R) -> R {
+        self.0.lock(|cell| StateCell::update(cell, &mut f))
+    }
+}

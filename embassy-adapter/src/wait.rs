@@ -1,0 +1,32 @@
+//! Where callers wait for a bulkhead: a line of fixed size behind one of embassy's mutexes.
+
+use core::cell::Cell;
+use core::fmt;
+
+use embassy_sync::blocking_mutex::Mutex;
+use embassy_sync::blocking_mutex::raw::RawMutex;
+use failsoft_core::bulkhead::{VecLine, WaitQueue};
+
+/// A queue of at most `N` waiters behind a [`RawMutex`].
+pub struct RawQueue<M: RawMutex, const N: usize>(Mutex<M, Cell<VecLine<N>>>);
+
+impl<M: RawMutex, const N: usize> fmt::Debug for RawQueue<M, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawQueue").finish_non_exhaustive()
+    }
+}
+
+impl<M: RawMutex, const N: usize> WaitQueue for RawQueue<M, N> {
+    type Line = VecLine<N>;
+
+    const NEW: Self = Self(Mutex::new(Cell::new(VecLine::new())));
+
+    fn lock<R>(&self, f: impl FnOnce(&mut VecLine<N>) -> R) -> R {
+        self.0.lock(|cell| {
+            let mut line = cell.take();
+            let result = f(&mut line);
+            cell.set(line);
+            result
+        })
+    }
+}
