@@ -1,0 +1,233 @@
+//! One script through every policy and any kind of cell.
+//!
+//! [`replay`] draws a script from a seed, runs it in virtual time, and writes down every answer and every event. The same
+//! seed gives the same log to the byte, whatever cell holds the states and whatever machine runs it: that is what the tests and the firmware
+//! images compare.
+
+#![no_std]
+
+use core::fmt::{self, Write};
+use core::time::Duration;
+
+use failsoft_core::backoff::{Backoff, Jitter};
+use failsoft_core::bulkhead::{self, Bulkhead, LocalQueue, Slots, Tally};
+use failsoft_core::cell::CellKind;
+use failsoft_core::circuit_breaker::{
+    Abandoned, CircuitBreaker, Config, ConsecutiveFailures, FailureMeter, FailureRate, Permit, State, Transition, Trip,
+    trip::{Consecutive, Drained, Ring},
+};
+use failsoft_core::degradation::{self, Criticality, Degradation, DegradationLevel, Health, LevelChange, Service};
+use failsoft_core::fallback::Fallback;
+use failsoft_core::retry::{self, RetryPolicy, Retrying};
+use failsoft_core::testing::{ManualClock, Recorder, Script, Step, VirtualExecutor};
+use failsoft_core::timeout::Timeout;
+use failsoft_core::{Failure, Pipeline, Ratio, Rng, Verdict, valid};
+
+/// Runs the script of `seed`, with `steps` steps for each policy, and writes its log.
+///
+/// `W` holds the states that fit two words, `T` the table of the degradation's services.
+///
+/// # Errors
+/// Only what `log` returns.
+pub fn replay<W, T>(seed: u64, steps: u32, log: &mut impl Write) -> fmt::Result
+where
+    W: CellKind<State<Consecutive>>
+        + CellKind<State<Ring>>
+        + CellKind<State<Drained>>
+        + CellKind<Slots>
+        + CellKind<Tally>,
+    T: CellKind<Health<(), 3>>,
+{
+    let common = Config::new()
+        .with_open_for(Duration::from_millis(300))
+        .with_trials(2, 4)
+        .with_probes_at_once(3)
+        .with_abandoned(Abandoned::FailureAfter(Duration::from_millis(250)));
+    let growing =
+        Backoff::exponential(Duration::from_millis(100)).with_cap(Duration::from_secs(2)).with_jitter(Jitter::Equal);
+    let consecutive = valid!(ConsecutiveFailures::new(3));
+    let rate = valid!(FailureRate::new(Ratio::percent(40), 20));
+    let meter = valid!(FailureMeter::new(4, Duration::from_secs(2)));
+    breaker::<W, _>("consecutive", common.with_trip(consecutive), seed, steps, log)?;
+    breaker::<W, _>("rate", common.with_trip(rate), seed, steps, log)?;
+    breaker::<W, _>("meter", common.with_trip(meter).with_open_backoff(growing).with_seed(seed), seed, steps, log)?;
+    bulkhead::<W>(seed, steps, log)?;
+    degradation::<T>(seed, steps, log)?;
+    pipeline::<W>(seed, steps, log)
+}
+
+/// Draws of one policy's script.
+struct Draws(Rng);
+
+impl Draws {
+    fn new(seed: u64, policy: u64) -> Self {
+        Self(Rng::new(seed ^ (policy << 56)))
+    }
+
+    const fn below(&mut self, bound: u32) -> u32 {
+        self.0.next() % bound
+    }
+
+    /// Mostly short, now and then long, sometimes none.
+    fn pause(&mut self) -> Duration {
+        match self.below(10) {
+            0..=3 => Duration::ZERO,
+            4..=8 => Duration::from_micros(self.below(90_000).into()),
+            _ => Duration::from_millis(self.below(3_000).into()),
+        }
+    }
+}
+
+fn breaker<K, T>(name: &str, config: Config<T>, seed: u64, steps: u32, log: &mut impl Write) -> fmt::Result
+where
+    T: Copy + Trip,
+    K: CellKind<State<T::Meter>>,
+{
+    let Ok(config) = config.validate() else { return writeln!(log, "{name}: refused") };
+    let (clock, events) = (ManualClock::new(), Recorder::<Transition, 4>::new());
+    let breaker = CircuitBreaker::<K, T, _>::with_observer(config, &events);
+    let mut draws = Draws::new(seed, 1);
+    // Calls that overlap: settled or dropped later, perhaps in another state.
+    let mut open: [Option<Permit<'_, K, T, _, &ManualClock>>; 6] = [const { None }; 6];
+    writeln!(log, "# breaker: {name}")?;
+    for step in 0..steps {
+        clock.advance(draws.pause());
+        // Sick for a while, well for a while.
+        let sick = (step / 64) % 2 == 0;
+        let slot = draws.below(6) as usize;
+        let taken = open.get_mut(slot).and_then(Option::take);
+        match (taken, draws.below(100)) {
+            (_, 0) => breaker.isolate(),
+            (_, 1) => breaker.observe_only(),
+            (_, 2..=4) => breaker.reset(),
+            (_, 5) => breaker.handle_timeout(&&clock),
+            (Some(permit), 6..=15) => drop(permit),
+            (Some(permit), 16..=20) => permit.ignore(),
+            (Some(permit), 21..=25) => {
+                permit.record(Verdict::TRANSIENT.with_retry_after(Duration::from_millis(700)));
+            }
+            (Some(permit), draw) if sick && draw > 40 => permit.failure(),
+            (Some(permit), _) => permit.success(),
+            (None, _) => match breaker.try_acquire(&clock) {
+                Ok(permit) => {
+                    write!(log, "{step} probe={} ", permit.is_probe())?;
+                    if let Some(place) = open.get_mut(slot) {
+                        *place = Some(permit);
+                    }
+                }
+                Err(rejected) => write!(log, "{step} {rejected:?} ")?,
+            },
+        }
+        writeln!(log, "{:?}", breaker.snapshot(&clock))?;
+        for event in events.take() {
+            writeln!(log, "  {event:?}")?;
+        }
+    }
+    Ok(())
+}
+
+fn bulkhead<K: CellKind<Slots> + CellKind<Tally>>(seed: u64, steps: u32, log: &mut impl Write) -> fmt::Result {
+    let bulkhead = Bulkhead::<K>::new(valid!(bulkhead::Config::new(5).validate()));
+    let mut draws = Draws::new(seed, 2);
+    let mut held = [const { None }; 8];
+    writeln!(log, "# bulkhead")?;
+    for step in 0..steps {
+        let slot = draws.below(8) as usize;
+        let Some(place) = held.get_mut(slot) else { continue };
+        if place.is_some() {
+            *place = None;
+        } else if draws.below(12) == 0 {
+            let permits = draws.below(8);
+            writeln!(log, "{step} resize({permits}) {:?}", bulkhead.resize(permits))?;
+        } else {
+            let weight = draws.below(4);
+            match bulkhead.try_acquire_many(weight) {
+                Ok(permit) => *place = Some(permit),
+                Err(rejected) => writeln!(log, "{step} {weight} {rejected:?}")?,
+            }
+        }
+        writeln!(log, "{step} {:?}", bulkhead.snapshot())?;
+    }
+    Ok(())
+}
+
+fn degradation<K: CellKind<Health<(), 3>>>(seed: u64, steps: u32, log: &mut impl Write) -> fmt::Result {
+    const NAMES: [(&str, Criticality); 3] =
+        [("sensor", Criticality::Critical), ("display", Criticality::Important), ("logger", Criticality::Optional)];
+    let (clock, events) = (ManualClock::new(), Recorder::<LevelChange, 4>::new());
+    let degradation = Degradation::<K, 3, DegradationLevel, (), _>::with_observer(
+        valid!(degradation::Config::new().with_dwell(Duration::from_secs(2)).validate()),
+        &events,
+    );
+    writeln!(log, "# degradation")?;
+    for (name, criticality) in NAMES {
+        writeln!(log, "{name} {:?}", degradation.register(name, Service::new(criticality)))?;
+    }
+    let mut draws = Draws::new(seed, 3);
+    for step in 0..steps {
+        clock.advance(draws.pause());
+        let (name, _) = NAMES[draws.below(3) as usize];
+        match draws.below(10) {
+            0 => writeln!(log, "{step} due {:?}", degradation.take_due_check(&clock))?,
+            1 => writeln!(log, "{step} {:?}", degradation.report("stranger", true, &clock))?,
+            draw => writeln!(log, "{step} {name} {:?}", degradation.report(name, draw > 2, &clock))?,
+        }
+        writeln!(log, "{:?} {:?}", degradation.level(&clock), degradation.poll_timeout())?;
+        for event in events.take() {
+            writeln!(log, "  {event:?}")?;
+        }
+    }
+    Ok(())
+}
+
+fn pipeline<K>(seed: u64, steps: u32, log: &mut impl Write) -> fmt::Result
+where
+    K: CellKind<State<Consecutive>> + CellKind<Slots> + CellKind<Tally>,
+{
+    let mut draws = Draws::new(seed, 4);
+    let executor = VirtualExecutor::<8>::seeded(seed);
+    let (transitions, retries) = (Recorder::<Transition, 8>::new(), Recorder::<Retrying, 16>::new());
+    let breaker = CircuitBreaker::<K, ConsecutiveFailures, _>::with_observer(
+        valid!(Config::new().with_open_for(Duration::from_secs(5)).validate()),
+        &transitions,
+    );
+    let queue = valid!(bulkhead::Config::new(1).with_queue(2, Duration::from_millis(200)).validate());
+    let bulkhead = Bulkhead::<K, LocalQueue<2>>::new(queue);
+    let retry = RetryPolicy::with_observer(
+        valid!(
+            retry::Config::new()
+                .with_backoff(Backoff::exponential(Duration::from_millis(100)).with_jitter(Jitter::Full))
+                .validate()
+        ),
+        &retries,
+    );
+    let pipeline = Pipeline::new(&executor)
+        .layer(Fallback::new(|failure: Failure<_>| if failure.is_rejected() { Ok(0) } else { Err(failure) }))
+        .layer(Timeout::new(Duration::from_secs(2)))
+        .layer(retry)
+        .layer(&bulkhead)
+        .layer(&breaker)
+        .layer(Timeout::new(Duration::from_millis(250)));
+    writeln!(log, "# pipeline")?;
+    for call in 0..steps / 4 {
+        let late = Duration::from_millis(draws.below(400).into());
+        let sick = (call / 8) % 2 == 0;
+        let script = match draws.below(6) {
+            0 if sick => [Step::Hang, Step::Fail],
+            1 | 2 if sick => [Step::Fail, Step::FailAfter(late)],
+            3 => [Step::SucceedAfter(late), Step::Succeed],
+            _ => [Step::Succeed, Step::Succeed],
+        };
+        let service = Script::new(&script);
+        let result = executor.run(pipeline.call(|_| service.call(&executor)));
+        writeln!(log, "{call} {result:?} after {:?}, {} calls", executor.elapsed(), service.calls())?;
+        for event in retries.take() {
+            writeln!(log, "  {event:?}")?;
+        }
+        for event in transitions.take() {
+            writeln!(log, "  {event:?}")?;
+        }
+        executor.jump_to(failsoft_core::Clock::now(&executor).saturating_add(draws.pause()));
+    }
+    writeln!(log, "{:?}", bulkhead.snapshot())
+}

@@ -1,0 +1,1 @@
+//! Tests and measurements across the crates: see `tests/` beside this package's manifest, and its binaries.
