@@ -132,7 +132,7 @@ impl Backoff {
     /// The delays of a table, the last one repeating, without jitter.
     #[must_use]
     pub const fn table(delays: &'static [Duration]) -> Self {
-        Self::shaped(Shape::Table(delays), Duration::MAX).with_jitter(Jitter::None)
+        Self::shaped(Shape::Table(delays), Duration::ZERO).with_cap(Duration::MAX).with_jitter(Jitter::None)
     }
 
     /// No delay at all: the next attempt follows at once.
@@ -172,7 +172,7 @@ impl Backoff {
     ///
     /// # Errors
     /// The field that doesn't: a cap below the base, a base of zero, a factor below 1, a jitter above the whole, an empty
-    /// table.
+    /// table, or a table with [`Jitter::Decorrelated`], which needs a base.
     pub const fn check(&self) -> Result<(), ConfigError> {
         if matches!(self.shape, Shape::None) {
             return Ok(());
@@ -186,10 +186,12 @@ impl Backoff {
         }
         match self.jitter {
             Jitter::Proportional(ratio) if !ratio.is_share() => Err(refuse!("jitter", "is above 1")),
-            _ if self.base.is_zero() => Err(refuse!("base", "is zero (`Backoff::none` retries at once)")),
-            _ if self.cap.as_nanos() < self.base.as_nanos() && !matches!(self.shape, Shape::Table(_)) => {
-                Err(refuse!("cap", "is below the base"))
+            Jitter::Decorrelated if matches!(self.shape, Shape::Table(_)) => {
+                Err(refuse!("jitter", "is decorrelated: a table has no base for it to start from"))
             }
+            _ if matches!(self.shape, Shape::Table(_)) => Ok(()),
+            _ if self.base.is_zero() => Err(refuse!("base", "is zero (`Backoff::none` retries at once)")),
+            _ if self.cap.as_nanos() < self.base.as_nanos() => Err(refuse!("cap", "is below the base")),
             _ => Ok(()),
         }
     }
@@ -211,7 +213,7 @@ impl Backoff {
         if attempt == 0 {
             return Span::ZERO;
         }
-        let (base, n) = (self.base.as_nanos(), attempt - 1);
+        let (base, n) = (self.base.as_nanos(), attempt.saturating_sub(1));
         let delay = match self.shape {
             Shape::None => 0,
             Shape::Constant => base,
@@ -253,12 +255,12 @@ impl Backoff {
 
 /// Evenly between two bounds, both reached.
 const fn between(low: u64, high: u64, random: u32) -> u64 {
-    low + share((high - low).saturating_add(1), random)
+    low.saturating_add(share(high.saturating_sub(low).saturating_add(1), random))
 }
 
 const fn exponential(base: u64, factor: Ratio, n: u32, cap: u64) -> u64 {
     if factor.as_basis_points() == FACTOR.as_basis_points() {
-        return if n < base.leading_zeros() { base << n } else { u64::MAX };
+        return if n <= base.leading_zeros() { base.unbounded_shl(n) } else { u64::MAX };
     }
     // At most until the cap is reached; a factor of 1 never gets there, and never gets anywhere else either.
     let (mut delay, mut left) = (base, n);
@@ -268,7 +270,7 @@ const fn exponential(base: u64, factor: Ratio, n: u32, cap: u64) -> u64 {
             break;
         }
         delay = next;
-        left -= 1;
+        left = left.saturating_sub(1);
     }
     delay
 }
@@ -277,7 +279,7 @@ const fn fibonacci(base: u64, n: u32) -> u64 {
     let (mut previous, mut current, mut left) = (0_u64, 1_u64, n);
     while left > 0 && current < u64::MAX {
         (previous, current) = (current, current.saturating_add(previous));
-        left -= 1;
+        left = left.saturating_sub(1);
     }
     base.saturating_mul(current)
 }
@@ -292,7 +294,7 @@ const fn table(delays: &'static [Duration], n: u32) -> u64 {
                 if left == 0 {
                     return Span::of(*first).as_nanos();
                 }
-                (rest, left) = (tail, left - 1);
+                (rest, left) = (tail, left.saturating_sub(1));
             }
             Span::of(*last).as_nanos()
         }

@@ -204,17 +204,12 @@ where
         check_permits(permits)?;
         self.slots.update(|slots| slots.resized = permits);
         self.serve();
-        // Whoever is now too heavy can never be served: it wakes up to find that out.
-        let mut heavy = Some(0);
-        while let Some(skip) = heavy {
-            let found = self.queue.lock(|line| {
-                let (index, waiter) = line.iter().enumerate().skip(skip).find(|(_, waiter)| waiter.weight > permits)?;
-                Some((index, waiter.waker.clone()))
-            });
-            heavy = found.map(|(index, waker)| {
-                waker.wake();
-                index.saturating_add(1)
-            });
+        // Whoever is now too heavy can never be served: it wakes up to find that out. From the end of the line, since one
+        // that is woken may leave at once and let those behind it move up.
+        let mut end = usize::MAX;
+        while let Some((index, waker)) = self.last_above(permits, end) {
+            waker.wake();
+            end = index;
         }
         Ok(())
     }
@@ -274,6 +269,14 @@ where
         }
     }
 
+    /// The last waiter before place `end` that wants more than so many permits: its place and its waker.
+    fn last_above(&self, permits: u32, end: usize) -> Option<(usize, Waker)> {
+        self.queue.lock(|line| {
+            let heavy = line.iter().enumerate().take(end).filter(|(_, waiter)| waiter.weight > permits);
+            heavy.last().map(|(index, waiter)| (index, waiter.waker.clone()))
+        })
+    }
+
     /// Joins the queue, unless permits are free or there is no place. `Ok(None)`: the permits are taken.
     fn join(&self, weight: u32, waker: &Waker) -> Result<Option<u32>, Rejected> {
         let joined = self.queue.lock(|line| {
@@ -301,13 +304,14 @@ where
 
     /// Whether the waiter has been served; leaves its waker otherwise.
     fn poll_served(&self, id: u32, weight: u32, cx: &Context<'_>) -> Poll<Result<(), Rejected>> {
-        let permits = self.slots.update(|slots| slots.permits(&self.config));
         let replaced = self.queue.lock(|line| match line.find(id) {
             // Only being served, or leaving by itself, takes a waiter out of the line.
             None => Err(()),
             Some(waiter) if waiter.waker.will_wake(cx.waker()) => Ok(None),
             Some(waiter) => Ok(Some(core::mem::replace(&mut waiter.waker, cx.waker().clone()))),
         });
+        // Asked only now: a shrink before this is seen here, one after it wakes the new waker.
+        let permits = self.slots.update(|slots| slots.permits(&self.config));
         // The old waker is dropped here, outside the lock.
         match replaced {
             Err(()) => Poll::Ready(Ok(())),
@@ -556,6 +560,11 @@ impl Slots {
     }
 }
 
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "fields are shifted and cut, by constant widths"
+)]
 impl Packed for Slots {
     #[inline]
     fn pack(self) -> (u64, u64) {
@@ -592,6 +601,7 @@ impl Fresh for Tally {
     const FRESH: Self = Self { high_water: 0, rejected: 0 };
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "the lower half of the word is meant")]
 impl Packed for Tally {
     #[inline]
     fn pack(self) -> (u64, u64) {

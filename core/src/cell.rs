@@ -24,6 +24,12 @@ pub trait StateCell<S> {
     /// The contract: `f` is pure but for the state it is handed, and it may run again when another caller was faster. It
     /// must not touch this cell. An update that changes nothing writes nothing.
     fn update<R>(&self, f: impl FnMut(&mut S) -> R) -> R;
+
+    /// Looks at the state: an update that changes nothing, for cells that know a cheaper way to do that.
+    #[inline]
+    fn read<R>(&self, f: impl Fn(&S) -> R) -> R {
+        self.update(|state| f(state))
+    }
 }
 
 /// A way to share states: maps a state to the cell that holds it.
@@ -101,5 +107,58 @@ pub(crate) fn update_timed<S, R>(
             return result;
         }
         now = Some(clock.now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Count(u32);
+
+    impl Fresh for Count {
+        const FRESH: Self = Self(0);
+    }
+
+    /// A clock that changes the cell while it is read, as another caller may.
+    struct Meddling<'a>(&'a Cell<Count>, Cell<u32>);
+
+    impl Clock for Meddling<'_> {
+        fn now(&self) -> Instant {
+            self.1.set(self.1.get().saturating_add(1));
+            StateCell::update(self.0, |state| *state = Count(10));
+            Instant::from_nanos(7)
+        }
+    }
+
+    #[test]
+    fn an_update_that_never_asks_for_the_time_does_not_read_the_clock() {
+        let cell = <Cell<Count> as StateCell<Count>>::NEW;
+        let clock = Meddling(&cell, Cell::new(0));
+        let result = update_timed(&cell, &clock, |state, _| {
+            *state = Count(3);
+            Some("done")
+        });
+        assert_eq!((result, cell.get(), clock.1.get()), ("done", Count(3), 0));
+    }
+
+    #[test]
+    fn an_update_that_needs_the_time_reads_it_once_outside_the_cell_and_starts_again_from_what_it_finds() {
+        let cell = <Cell<Count> as StateCell<Count>>::NEW;
+        let clock = Meddling(&cell, Cell::new(0));
+        let result = update_timed(&cell, &clock, |state, now| {
+            let now = now?;
+            state.0 = state.0.saturating_add(1);
+            Some(now)
+        });
+        assert_eq!((result, cell.get(), clock.1.get()), (Instant::from_nanos(7), Count(11), 1));
+    }
+
+    #[test]
+    fn reading_leaves_the_state_as_it_is() {
+        let cell = <Cell<Count> as StateCell<Count>>::NEW;
+        StateCell::update(&cell, |state| *state = Count(5));
+        assert_eq!((cell.read(|state| *state), cell.get()), (Count(5), Count(5)));
     }
 }

@@ -48,22 +48,26 @@
 //! Michael Nygard, "Release It!", 2007. Permits that carry a generation are as in gobreaker; the half-open verdict "as
 //! soon as it is certain" and the failure meter are ours.
 
+use core::mem::ManuallyDrop;
 use core::time::Duration;
 
-use crate::backoff::{Backoff, Jitter};
-use crate::cell::{CellKind, Fresh, Packed, StateCell, update_timed};
+use crate::backoff::Backoff;
+use crate::cell::{CellKind, Fresh, StateCell, update_timed};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::failure::{Policy, Reason, Rejected};
 use crate::observe::Observer;
 use crate::outcome::{Outcome, Verdict};
-use crate::rng::Rng;
 use crate::time::{Clock, Instant, Span};
 
 mod layer;
+mod machine;
 pub mod trip;
 
+use machine::{Admission, Phase, Ticket};
+
 pub use layer::BreakerState;
-pub use trip::{ConsecutiveFailures, Counts, FailureMeter, FailureRate, PackedMeter, Trip};
+pub use machine::State;
+pub use trip::{ConsecutiveFailures, Counts, FailureMeter, FailureRate, Growing, PackedMeter, Trip};
 
 /// How long a breaker stays open, unless said otherwise.
 pub const OPEN_FOR: Duration = Duration::from_secs(60);
@@ -85,18 +89,24 @@ pub enum Abandoned {
 }
 
 /// The settings of a circuit breaker.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Config<T = ConsecutiveFailures> {
     trip: T,
-    open_for: Backoff,
-    seed: u64,
+    open_for: Span,
+    half_open_for: HalfOpenFor,
+    /// An abandoned call that ran for longer than this counts as a failure.
+    abandoned_after: Span,
     successes: u32,
     trials: u32,
     probes: u32,
-    // `None`: as long as the open period.
-    half_open_for: Option<Span>,
-    abandoned: Abandoned,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+enum HalfOpenFor {
+    AsLongAsOpen,
+    This(Span),
 }
 
 impl Config {
@@ -105,13 +115,12 @@ impl Config {
     pub const fn new() -> Self {
         Self {
             trip: ConsecutiveFailures::DEFAULT,
-            open_for: Backoff::constant(OPEN_FOR).with_jitter(Jitter::None),
-            seed: 0,
+            open_for: Span::of(OPEN_FOR),
+            half_open_for: HalfOpenFor::AsLongAsOpen,
+            abandoned_after: Span::MAX,
             successes: PROBES,
             trials: PROBES,
             probes: PROBES,
-            half_open_for: None,
-            abandoned: Abandoned::Ignored,
         }
     }
 }
@@ -126,29 +135,26 @@ impl<T: Copy> Config<T> {
     /// With another trip condition.
     #[must_use]
     pub const fn with_trip<U: Copy>(self, trip: U) -> Config<U> {
-        let Self { trip: _, open_for, seed, successes, trials, probes, half_open_for, abandoned } = self;
-        Config { trip, open_for, seed, successes, trials, probes, half_open_for, abandoned }
+        let Self { trip: _, open_for, half_open_for, abandoned_after, successes, trials, probes } = self;
+        Config { trip, open_for, half_open_for, abandoned_after, successes, trials, probes }
     }
 
-    /// Stays open for this long, each time.
+    /// Stays open for this long.
     #[must_use]
-    pub const fn with_open_for(self, period: Duration) -> Self {
-        self.with_open_backoff(Backoff::constant(period).with_cap(period).with_jitter(Jitter::None))
-    }
-
-    /// Stays open for longer each time it reopens without having closed in between. The jitter, if any, comes from
-    /// [`with_seed`](Self::with_seed) and the time of the opening.
-    #[must_use]
-    pub const fn with_open_backoff(mut self, periods: Backoff) -> Self {
-        self.open_for = periods;
+    pub const fn with_open_for(mut self, period: Duration) -> Self {
+        self.open_for = Span::of(period);
         self
     }
 
-    /// The seed of the open period's jitter: entropy, or the device's own number.
-    #[must_use]
-    pub const fn with_seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
-        self
+    /// Stays open for a period that depends on how often in a row the breaker has opened; see [`Growing`].
+    ///
+    /// # Errors
+    /// The field of the backoff that makes no sense, and why.
+    pub const fn with_open_backoff(self, periods: Backoff, seed: u64) -> Result<Config<Growing<T>>, ConfigError> {
+        match Growing::new(self.trip, periods, seed) {
+            Ok(trip) => Ok(self.with_open_for(periods.delay(1)).with_trip(trip)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Closes after `successes` successful probes; the first failed one opens again.
@@ -161,9 +167,7 @@ impl<T: Copy> Config<T> {
     /// at once, unless [`with_probes_at_once`](Self::with_probes_at_once) says less.
     #[must_use]
     pub const fn with_trials(mut self, successes: u32, trials: u32) -> Self {
-        self.successes = successes;
-        self.trials = trials;
-        self.probes = trials;
+        (self.successes, self.trials, self.probes) = (successes, trials, trials);
         self
     }
 
@@ -177,7 +181,7 @@ impl<T: Copy> Config<T> {
     /// Opens again when no verdict was reached after this long in half-open.
     #[must_use]
     pub const fn with_half_open_for(mut self, deadline: Duration) -> Self {
-        self.half_open_for = Some(Span::of(deadline));
+        self.half_open_for = HalfOpenFor::This(Span::of(deadline));
         self
     }
 
@@ -190,10 +194,16 @@ impl<T: Copy> Config<T> {
     /// What a permit that was dropped unspent counts as.
     #[must_use]
     pub const fn with_abandoned(mut self, abandoned: Abandoned) -> Self {
-        self.abandoned = abandoned;
+        self.abandoned_after = match abandoned {
+            Abandoned::Ignored => Span::MAX,
+            Abandoned::Failure => Span::ZERO,
+            Abandoned::FailureAfter(limit) => Span::of(limit),
+        };
         self
     }
+}
 
+impl<T: Copy + Trip> Config<T> {
     /// Whether the settings make sense together.
     ///
     /// # Errors
@@ -218,21 +228,27 @@ impl<T: Copy> Config<T> {
         if self.probes == 0 || self.probes > self.trials {
             return Err(refuse!("probes", "is zero or above the trials"));
         }
-        if matches!(self.half_open_for, Some(Span::ZERO)) {
+        if matches!(self.half_open_for, HalfOpenFor::This(Span::ZERO)) {
             return Err(refuse!("half_open_for", "is zero: no probe could ever report"));
         }
-        if self.open_for.delay(1).is_zero() {
+        if self.open_for.is_zero() {
             return Err(refuse!("open_for", "is zero"));
         }
-        self.open_for.check()
+        Ok(())
     }
 
-    /// How long the opening number `reopened + 1` in a row lasts, or longer where the failure itself asked for it.
+    /// How long the next open period lasts, or longer where the failure itself asked for it. Never zero, as full jitter or a
+    /// table may have it: half-open, which lasts as long, would be over before its first probe, and so on in circles.
     fn open_span(&self, reopened: u8, hint: Option<Span>, now: Instant) -> Span {
-        let time = now.as_nanos();
-        let random = Rng::new(self.seed).at((time ^ (time >> 32)) as u32);
-        let span = self.open_for.jittered_span(u32::from(reopened) + 1, Span::ZERO, random);
+        let span = self.trip.open_span(self.open_for, reopened, now).max(Span::from_nanos(1));
         hint.map_or(span, |hint| hint.max(span))
+    }
+
+    fn half_open_span(&self, reopened: u8, now: Instant) -> Span {
+        match self.half_open_for {
+            HalfOpenFor::AsLongAsOpen => self.open_span(reopened, None, now),
+            HalfOpenFor::This(span) => span,
+        }
     }
 }
 
@@ -339,29 +355,46 @@ where
     K: CellKind<State<T::Meter>>,
     O: Observer<Transition>,
 {
-    /// Asks to make a call. A closed breaker does not read the clock.
+    /// Asks to make a call. A closed breaker does not read the clock. The permit keeps the clock for its report: pass a
+    /// reference to one that is not `Copy`.
     ///
     /// # Errors
     /// The rejection, with the time to come back where it is known.
     #[inline]
-    pub fn try_acquire<C: Clock>(&self, clock: C) -> Result<Permit<'_, K, T, O, C>, Rejected> {
+    pub fn try_acquire<C: Clock + Copy>(&self, clock: C) -> Result<Permit<'_, K, T, O, C>, Rejected> {
         let ticket = self.admit(&clock)?;
         Ok(Permit { breaker: self, ticket, clock })
     }
 
     #[inline]
-    pub(crate) fn admit(&self, clock: &impl Clock) -> Result<Ticket, Rejected> {
+    fn admit(&self, clock: &impl Clock) -> Result<Ticket, Rejected> {
+        // The healthy path only reads: one load, no clock.
+        match self.cell.read(State::admits_all) {
+            Some(generation) => Ok(self.ticket(generation, false, clock)),
+            None => {
+                // In parts, so that the healthy path's ticket needs no place in memory and stays in registers.
+                let (generation, probe, started) = self.admit_restricted(clock)?;
+                Ok(Ticket::new(generation, probe, started))
+            }
+        }
+    }
+
+    // Apart from the healthy path, which stays small enough to be inlined into its caller.
+    #[inline(never)]
+    fn admit_restricted(&self, clock: &impl Clock) -> Result<(u16, bool, Instant), Rejected> {
+        if self.cell.read(|state| matches!(state.phase, Phase::Isolated)) {
+            return Err(Rejected::new(Policy::CircuitBreaker, Reason::Isolated));
+        }
+        let now = clock.now();
+        // So does the open one, once it has the time.
+        if let Some(rejected) = self.cell.read(|state| state.still_open(now)) {
+            return Err(rejected);
+        }
         loop {
-            let (admission, transition) = update_timed(&self.cell, clock, |state, now| state.admit(&self.config, now));
+            let (admission, transition) = self.cell.update(|state| state.admit(&self.config, now));
             self.tell(transition);
             match admission {
-                Admission::Admitted { generation, probe } => {
-                    let started = match self.config.abandoned {
-                        Abandoned::FailureAfter(_) => clock.now(),
-                        Abandoned::Ignored | Abandoned::Failure => Instant::START,
-                    };
-                    return Ok(Ticket { generation, probe, started });
-                }
+                Admission::Admitted { generation, probe } => return Ok((generation, probe, now)),
                 Admission::Rejected(rejected) => return Err(rejected),
                 Admission::Again => {}
             }
@@ -369,25 +402,53 @@ where
     }
 
     #[inline]
-    pub(crate) fn settle(&self, ticket: Ticket, verdict: Verdict, clock: &impl Clock) {
+    fn ticket(&self, generation: u16, probe: bool, clock: &impl Clock) -> Ticket {
+        let timed = !self.config.abandoned_after.is_zero() && self.config.abandoned_after != Span::MAX;
+        Ticket::new(generation, probe, if timed { clock.now() } else { Instant::START })
+    }
+
+    #[inline]
+    fn settle(&self, ticket: Ticket, verdict: Verdict, clock: &impl Clock) {
+        let outcome = verdict.outcome();
+        if outcome == Outcome::Success && self.cell.read(|state| state.unmoved_by_success(&self.config, ticket)) {
+            return;
+        }
+        self.record(ticket, verdict, clock);
+    }
+
+    #[inline(never)]
+    fn record(&self, ticket: Ticket, verdict: Verdict, clock: &impl Clock) {
+        // Most often the breaker is closed and stays so: that needs neither the time nor an event.
+        let failed = verdict.outcome() == Outcome::Failure;
+        let counts = verdict.outcome() != Outcome::Ignored;
+        if counts && self.cell.update(|state| state.stays_closed(&self.config, ticket, failed)) {
+            return;
+        }
         let transition = update_timed(&self.cell, clock, |state, now| state.settle(&self.config, ticket, verdict, now));
         self.tell(transition);
     }
 
     /// Reports for a ticket whose call was cancelled, panicked or was forgotten.
-    pub(crate) fn abandon(&self, ticket: Ticket, clock: &impl Clock) {
-        let failed = match self.config.abandoned {
-            Abandoned::Ignored => false,
-            Abandoned::Failure => true,
-            Abandoned::FailureAfter(limit) => clock.now() > ticket.started.saturating_add(limit),
-        };
-        self.settle(ticket, if failed { Verdict::TRANSIENT } else { Verdict::IGNORED }, clock);
+    fn abandon(&self, ticket: Ticket, clock: &impl Clock) {
+        match self.config.abandoned_after {
+            Span::MAX => self.record(ticket, Verdict::IGNORED, clock),
+            Span::ZERO => self.record(ticket, Verdict::TRANSIENT, clock),
+            limit => {
+                let now = clock.now();
+                let late = now > ticket.started.after(limit);
+                self.record(ticket, if late { Verdict::TRANSIENT } else { Verdict::IGNORED }, &now);
+            }
+        }
     }
 
     /// Moves on if the state's own time is over: to half-open after the open period, to open after the half-open deadline.
     /// Calls do this by themselves; this is for those who want the event on time. Early and extra calls are harmless.
     pub fn handle_timeout(&self, clock: &impl Clock) {
-        let transition = update_timed(&self.cell, clock, |state, now| state.expire(&self.config, now));
+        if self.poll_timeout().is_none() {
+            return;
+        }
+        let now = clock.now();
+        let transition = self.cell.update(|state| state.expire(&self.config, now));
         self.tell(transition);
     }
 
@@ -462,7 +523,7 @@ where
     K: CellKind<State<T::Meter>>,
 {
     fn peek(&self) -> State<T::Meter> {
-        self.cell.update(|state| *state)
+        self.cell.read(|state| *state)
     }
 }
 
@@ -477,7 +538,7 @@ where
     T: Copy + Trip,
     K: CellKind<State<T::Meter>>,
     O: Observer<Transition>,
-    C: Clock,
+    C: Clock + Copy,
 {
     breaker: &'a CircuitBreaker<K, T, O>,
     ticket: Ticket,
@@ -489,7 +550,7 @@ where
     T: Copy + Trip,
     K: CellKind<State<T::Meter>>,
     O: Observer<Transition>,
-    C: Clock,
+    C: Clock + Copy,
 {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Permit").field("ticket", &self.ticket).finish_non_exhaustive()
@@ -501,7 +562,7 @@ where
     T: Copy + Trip,
     K: CellKind<State<T::Meter>>,
     O: Observer<Transition>,
-    C: Clock,
+    C: Clock + Copy,
 {
     /// The call succeeded.
     #[inline]
@@ -523,16 +584,16 @@ where
 
     /// Reports a classifier's verdict. A failure's retry-after hint makes the open period at least that long.
     #[inline]
-    pub fn record(mut self, verdict: Verdict) {
-        // Spent: what is left to drop is a ticket of no generation.
-        let ticket = core::mem::replace(&mut self.ticket, Ticket::SPENT);
-        self.breaker.settle(ticket, verdict, &self.clock);
+    pub fn record(self, verdict: Verdict) {
+        // Spent: there is nothing left to drop.
+        let permit = ManuallyDrop::new(self);
+        permit.breaker.settle(permit.ticket, verdict, &permit.clock);
     }
 
     /// Whether the call is a half-open probe.
     #[must_use]
     pub const fn is_probe(&self) -> bool {
-        self.ticket.probe
+        self.ticket.is_probe()
     }
 }
 
@@ -541,312 +602,11 @@ where
     T: Copy + Trip,
     K: CellKind<State<T::Meter>>,
     O: Observer<Transition>,
-    C: Clock,
+    C: Clock + Copy,
 {
     #[inline]
     fn drop(&mut self) {
-        if self.ticket.generation != Ticket::SPENT.generation {
-            self.breaker.abandon(self.ticket, &self.clock);
-        }
-    }
-}
-
-/// What a permit remembers.
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub(crate) struct Ticket {
-    generation: u16,
-    probe: bool,
-    // Only for `Abandoned::FailureAfter`.
-    started: Instant,
-}
-
-impl Ticket {
-    /// Of no generation: real ones have 12 bits.
-    const SPENT: Self = Self { generation: u16::MAX, probe: false, started: Instant::START };
-}
-
-/// What a breaker keeps in its cell: the phase and its generation.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct State<M> {
-    phase: Phase<M>,
-    generation: u16,
-}
-
-/// Generations have 12 bits. A late report would be taken for a current one only if its call outlasted a multiple of 4,096
-/// changes, half of them open periods.
-const GENERATIONS: u16 = 1 << 12;
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-enum Phase<M> {
-    Closed { meter: M },
-    Open { until: Instant, reopened: u8 },
-    HalfOpen { until: Instant, reopened: u8, in_flight: u8, successes: u8, failures: u8 },
-    Isolated,
-    Disabled,
-    MetricsOnly { meter: M, tripped: bool },
-}
-
-enum Admission {
-    Admitted {
-        generation: u16,
-        probe: bool,
-    },
-    Rejected(Rejected),
-    /// The state changed under the caller: ask again.
-    Again,
-}
-
-impl<M: Fresh> Fresh for State<M> {
-    const FRESH: Self = Self { phase: Phase::Closed { meter: M::FRESH }, generation: 0 };
-}
-
-/// The transitions. Those that may need the time take it as an `Option`, and answer `None` with the state untouched when
-/// they can't go on without it.
-impl<M: Copy + Fresh> State<M> {
-    #[inline]
-    fn admit<T: Copy + Trip<Meter = M>>(
-        &mut self,
-        config: &Config<T>,
-        now: Option<Instant>,
-    ) -> Option<(Admission, Option<Transition>)> {
-        let admitted = Admission::Admitted { generation: self.generation, probe: false };
-        match self.phase {
-            Phase::Closed { .. } | Phase::Disabled | Phase::MetricsOnly { .. } => Some((admitted, None)),
-            _ => self.admit_restricted(config, now),
-        }
-    }
-
-    fn admit_restricted<T: Copy + Trip<Meter = M>>(
-        &mut self,
-        config: &Config<T>,
-        now: Option<Instant>,
-    ) -> Option<(Admission, Option<Transition>)> {
-        let rejected = |reason, until| Admission::Rejected(Rejected::until(Policy::CircuitBreaker, reason, until));
-        if let Phase::Isolated = self.phase {
-            return Some((rejected(Reason::Isolated, Instant::MAX), None));
-        }
-        if let Some(transition) = self.expire(config, now)? {
-            return Some((Admission::Again, Some(transition)));
-        }
-        Some((
-            match &mut self.phase {
-                Phase::Open { until, .. } => rejected(Reason::Open, *until),
-                Phase::HalfOpen { in_flight, successes, failures, until, .. } => {
-                    let out = u32::from(*in_flight);
-                    let judged = u32::from(*successes) + u32::from(*failures);
-                    if out < config.probes && out + judged < config.trials {
-                        *in_flight = in_flight.saturating_add(1);
-                        Admission::Admitted { generation: self.generation, probe: true }
-                    } else {
-                        rejected(Reason::ProbesOut, *until)
-                    }
-                }
-                _ => Admission::Again,
-            },
-            None,
-        ))
-    }
-
-    /// Leaves a state whose own time is over.
-    fn expire<T: Copy + Trip<Meter = M>>(
-        &mut self,
-        config: &Config<T>,
-        now: Option<Instant>,
-    ) -> Option<Option<Transition>> {
-        let (Phase::Open { until, reopened } | Phase::HalfOpen { until, reopened, .. }) = self.phase else {
-            return Some(None);
-        };
-        let now = now?;
-        // `Instant::MAX` is "never", and stays so when the clock itself saturates.
-        if now < until || until == Instant::MAX {
-            return Some(None);
-        }
-        let next = if let Phase::Open { .. } = self.phase {
-            let span = config.half_open_for.unwrap_or_else(|| config.open_span(reopened, None, now));
-            Phase::HalfOpen { until: now.after(span), reopened, in_flight: 0, successes: 0, failures: 0 }
-        } else {
-            // Counted from the deadline, not from whenever somebody noticed.
-            Self::reopen(config, reopened, None, until)
-        };
-        Some(Some(self.enter(config, next, Some(now))))
-    }
-
-    fn reopen<T: Copy + Trip<Meter = M>>(
-        config: &Config<T>,
-        reopened: u8,
-        hint: Option<Span>,
-        from: Instant,
-    ) -> Phase<M> {
-        let reopened = reopened.saturating_add(1);
-        Phase::Open { until: from.after(config.open_span(reopened, hint, from)), reopened }
-    }
-
-    #[inline]
-    fn settle<T: Copy + Trip<Meter = M>>(
-        &mut self,
-        config: &Config<T>,
-        ticket: Ticket,
-        verdict: Verdict,
-        now: Option<Instant>,
-    ) -> Option<Option<Transition>> {
-        // A late report can't touch a newer state.
-        if ticket.generation != self.generation {
-            return Some(None);
-        }
-        let failed = match verdict.outcome() {
-            Outcome::Success => false,
-            Outcome::Failure => true,
-            Outcome::Ignored if ticket.probe => return Some(self.release_probe()),
-            Outcome::Ignored => return Some(None),
-        };
-        if let Phase::Closed { mut meter } = self.phase {
-            if config.trip.record(&mut meter, failed, now)? {
-                let now = now?;
-                self.phase = Phase::Closed { meter };
-                let until = now.after(config.open_span(0, verdict.hint(), now));
-                return Some(Some(self.enter(config, Phase::Open { until, reopened: 0 }, Some(now))));
-            }
-            self.phase = Phase::Closed { meter };
-            return Some(None);
-        }
-        self.settle_elsewhere(config, failed, verdict.hint(), now)
-    }
-
-    fn settle_elsewhere<T: Copy + Trip<Meter = M>>(
-        &mut self,
-        config: &Config<T>,
-        failed: bool,
-        hint: Option<Span>,
-        now: Option<Instant>,
-    ) -> Option<Option<Transition>> {
-        match self.phase {
-            Phase::HalfOpen { until, reopened, in_flight, successes, failures } => {
-                let (successes, failures) =
-                    (successes.saturating_add(u8::from(!failed)), failures.saturating_add(u8::from(failed)));
-                let in_flight = in_flight.saturating_sub(1);
-                let judged = Phase::HalfOpen { until, reopened, in_flight, successes, failures };
-                let next = if u32::from(successes) >= config.successes {
-                    Phase::Closed { meter: M::FRESH }
-                } else if u32::from(failures) > config.trials.saturating_sub(config.successes) {
-                    Self::reopen(config, reopened, hint, now?)
-                } else {
-                    self.phase = judged;
-                    return Some(None);
-                };
-                self.phase = judged;
-                Some(Some(self.enter(config, next, now)))
-            }
-            Phase::MetricsOnly { mut meter, tripped } => {
-                let trips = config.trip.record(&mut meter, failed, now)?;
-                self.phase = Phase::MetricsOnly { meter, tripped: trips };
-                // Only the edge is reported, and nothing has changed but our word for it.
-                Some((trips && !tripped).then(|| Transition {
-                    from: StateKind::MetricsOnly,
-                    to: StateKind::Open,
-                    generation: self.generation,
-                    counts: self.counts(config, now),
-                    until: None,
-                }))
-            }
-            _ => Some(None),
-        }
-    }
-
-    fn release_probe(&mut self) -> Option<Transition> {
-        if let Phase::HalfOpen { in_flight, .. } = &mut self.phase {
-            *in_flight = in_flight.saturating_sub(1);
-        }
-        None
-    }
-
-    /// The one way into another phase: a new generation, and the event that tells of it.
-    fn enter<T: Copy + Trip<Meter = M>>(
-        &mut self,
-        config: &Config<T>,
-        next: Phase<M>,
-        now: Option<Instant>,
-    ) -> Transition {
-        let (from, counts) = (self.kind(), self.counts(config, now));
-        *self = Self { phase: next, generation: (self.generation + 1) % GENERATIONS };
-        Transition { from, to: self.kind(), generation: self.generation, counts, until: self.until() }
-    }
-}
-
-impl<M: Copy> State<M> {
-    const fn kind(&self) -> StateKind {
-        match self.phase {
-            Phase::Closed { .. } => StateKind::Closed,
-            Phase::Open { .. } => StateKind::Open,
-            Phase::HalfOpen { .. } => StateKind::HalfOpen,
-            Phase::Isolated => StateKind::Isolated,
-            Phase::Disabled => StateKind::Disabled,
-            Phase::MetricsOnly { .. } => StateKind::MetricsOnly,
-        }
-    }
-
-    fn until(&self) -> Option<Instant> {
-        match self.phase {
-            Phase::Open { until, .. } | Phase::HalfOpen { until, .. } => Some(until).filter(|&at| at != Instant::MAX),
-            _ => None,
-        }
-    }
-
-    fn in_flight(&self) -> u32 {
-        if let Phase::HalfOpen { in_flight, .. } = self.phase { in_flight.into() } else { 0 }
-    }
-
-    fn counts<T: Trip<Meter = M>>(&self, config: &Config<T>, now: Option<Instant>) -> Counts {
-        match &self.phase {
-            Phase::Closed { meter } | Phase::MetricsOnly { meter, .. } => config.trip.counts(meter, now),
-            Phase::HalfOpen { successes, failures, .. } => {
-                Counts { calls: u32::from(*successes) + u32::from(*failures), failures: (*failures).into() }
-            }
-            _ => Counts::default(),
-        }
-    }
-}
-
-/// Head: 3 bits of phase, 12 of generation, 48 of the phase's own; tail: the instant at which the phase ends.
-impl<M: PackedMeter> Packed for State<M> {
-    #[inline]
-    fn pack(self) -> (u64, u64) {
-        let (tag, body, tail) = match self.phase {
-            Phase::Closed { meter } => (0, meter.to_bits(), 0),
-            Phase::MetricsOnly { meter, tripped } => (1 + u64::from(tripped), meter.to_bits(), 0),
-            Phase::Isolated => (3, 0, 0),
-            Phase::Disabled => (4, 0, 0),
-            Phase::Open { until, reopened } => (5, reopened.into(), until.as_nanos()),
-            Phase::HalfOpen { until, reopened, in_flight, successes, failures } => {
-                let body = u32::from_le_bytes([reopened, in_flight, successes, failures]);
-                (6, body.into(), until.as_nanos())
-            }
-        };
-        (tag << 60 | u64::from(self.generation) << trip::BITS | body, tail)
-    }
-
-    #[inline]
-    fn unpack(head: u64, tail: u64) -> Self {
-        let body = head & ((1 << trip::BITS) - 1);
-        let [reopened, in_flight, successes, failures] = (body as u32).to_le_bytes();
-        let until = Instant::from_nanos(tail);
-        let phase = match head >> 60 {
-            0 => Phase::Closed { meter: M::from_bits(body) },
-            1 => Phase::MetricsOnly { meter: M::from_bits(body), tripped: false },
-            2 => Phase::MetricsOnly { meter: M::from_bits(body), tripped: true },
-            3 => Phase::Isolated,
-            4 => Phase::Disabled,
-            5 => Phase::Open { until, reopened },
-            _ => Phase::HalfOpen { until, reopened, in_flight, successes, failures },
-        };
-        Self { phase, generation: (head >> trip::BITS) as u16 % GENERATIONS }
-    }
-
-    #[inline]
-    fn has_tail(head: u64) -> bool {
-        head >> 60 >= 5
+        self.breaker.abandon(self.ticket, &self.clock);
     }
 }
 

@@ -314,8 +314,9 @@ where
         if service.interval.is_zero() {
             return Err(refuse!("check_interval", "is zero"));
         }
+        let next_check = if service.interval == Span::MAX { Instant::MAX } else { Instant::START };
         let registered = self.cell.update(|health| {
-            let entry = Entry { service, healthy: true, streak: 0, next_check: Instant::START };
+            let entry = Entry { service, healthy: true, streak: 0, next_check };
             health.services.insert(name, entry).is_ok()
         });
         if registered { Ok(()) } else { Err(refuse!("services", "are more than there are places")) }
@@ -327,6 +328,8 @@ where
     /// There is no service of this name.
     pub fn report<'n>(&self, name: &'n str, good: bool, clock: &impl Clock) -> Result<(), UnknownService<'n>> {
         let now = clock.now();
+        // The rises that are due come first: a report changes nothing about the time before it.
+        self.settle(now);
         let known = self.cell.update(|health| health.report(&self.config, name, good, now));
         self.settle(now);
         known.ok_or(UnknownService(name))
@@ -382,7 +385,7 @@ where
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.cell.update(|health| {
             let check = health.services.values().map(|entry| entry.next_check).min();
-            [check, health.rises_at(&self.config)].into_iter().flatten().min()
+            [check, health.rises_at(&self.config)].into_iter().flatten().min().filter(|&at| at != Instant::MAX)
         })
     }
 
@@ -449,6 +452,11 @@ impl<R: Copy, const N: usize> Health<R, N> {
         } else if !entry.healthy {
             entry.streak = entry.streak.saturating_add(1);
             entry.healthy = entry.streak >= config.recovery;
+            if entry.healthy {
+                // It may have held the level down until now: no dwell can have ended before.
+                let dwelt = now.as_nanos().saturating_sub(config.dwell.as_nanos());
+                self.since = self.since.max(Instant::from_nanos(dwelt));
+            }
         }
         // While a service fails the dwell runs anew: it is time without trouble that counts.
         if !good && entry.service.falls_to.min(self.step) > 0 {

@@ -149,3 +149,6 @@ fn instead<T, E>(result: Result<T, Failure<E>>) -> Answer<T, E> {
     let verdict = if result.is_ok() { Verdict::SUCCESS } else { Verdict::PERMANENT };
     Answer { result, verdict }
 }
+
+#[cfg(test)]
+mod tests;

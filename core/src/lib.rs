@@ -55,4 +55,4 @@ pub use outcome::{Classify, ErrIsFailure, Outcome, Verdict};
 pub use pipeline::Pipeline;
 pub use ratio::Ratio;
 pub use rng::Rng;
-pub use time::{Clock, Instant};
+pub use time::{Clock, Instant, Span};

@@ -415,7 +415,7 @@ pin_project_lite::pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            let pipeline: &Pipeline<X, L, C> = &**this.pipeline;
+            let pipeline: &Pipeline<X, L, C> = this.pipeline;
             let mut operation = Operation { start: this.operation, classify: &pipeline.classify };
             pipeline.layers.reset(this.state, &mut operation, &pipeline.executor);
         }
@@ -482,3 +482,6 @@ where
 /// The verdict over a call that a policy did not let through: it says nothing about the dependency, and is retried only by a
 /// retry that was asked to.
 pub(crate) const REJECTED: Verdict = Verdict::IGNORED;
+
+#[cfg(test)]
+mod tests;

@@ -41,15 +41,16 @@ impl Ratio {
         if part == 0 {
             return times;
         }
-        let (mut quotient, mut remainder, mut shift) = (0_u64, 0_u32, 64);
+        let (mut quotient, mut remainder, mut shift) = (0_u64, 0_u32, u64::BITS);
         while shift != 0 {
-            shift -= 16;
-            let digit = (remainder << 16) | ((value >> shift) & 0xFFFF) as u32;
+            shift = shift.saturating_sub(16);
+            let digit = (remainder << 16) | (value.unbounded_shr(shift) & 0xFFFF) as u32;
             quotient = (quotient << 16) | (digit / Self::WHOLE) as u64;
             remainder = digit % Self::WHOLE;
         }
-        let fraction = quotient * part as u64 + (remainder * part / Self::WHOLE) as u64;
-        times.saturating_add(fraction)
+        // A part is below the whole, and so is a remainder: nothing saturates before the result does.
+        let rest = remainder.saturating_mul(part) / Self::WHOLE;
+        times.saturating_add(quotient.saturating_mul(part as u64)).saturating_add(rest as u64)
     }
 
     pub(crate) const fn is_share(self) -> bool {
@@ -58,7 +59,7 @@ impl Ratio {
 
     /// `part / whole >= self`, exactly; false for an empty whole.
     pub(crate) const fn reached_by(self, part: u32, whole: u32) -> bool {
-        whole != 0 && part as u64 * Self::WHOLE as u64 >= self.0 as u64 * whole as u64
+        whole != 0 && (part as u64).saturating_mul(Self::WHOLE as u64) >= (self.0 as u64).saturating_mul(whole as u64)
     }
 }
 

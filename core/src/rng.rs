@@ -2,7 +2,7 @@
 
 /// A counter hashed under a 64-bit key.
 ///
-/// Each draw is the finaliser of MurmurHash3 (Austin Appleby, 2008: full avalanche in two multiplications) over the
+/// Each draw is the finaliser of `MurmurHash3` (Austin Appleby, 2008: full avalanche in two multiplications) over the
 /// counter, once under each half of the key. The counter is the whole state: it fits a word, and sources of different keys do not
 /// walk the same cycle at different places, as a plain 32-bit generator would.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,7 +47,8 @@ const fn mix(mut x: u32) -> u32 {
 pub(crate) const fn share(value: u64, random: u32) -> u64 {
     // Split so that nothing wider than 64 bits is needed, which a small chip would have to call a routine for.
     let (high, low) = (value >> 32, value & 0xFFFF_FFFF);
-    high * random as u64 + ((low * random as u64) >> 32)
+    // Two halves of 32 bits by one: neither product overflows, nor does their sum.
+    high.wrapping_mul(random as u64).wrapping_add(low.wrapping_mul(random as u64) >> 32)
 }
 
 #[cfg(test)]

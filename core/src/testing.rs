@@ -153,6 +153,29 @@ impl<const N: usize> VirtualExecutor<N> {
         self.now.get().saturating_duration_since(Instant::START)
     }
 
+    /// Keeps a timer until it is due or dropped.
+    fn keep(&self, timer: Timer) {
+        let turned_away = self.place(timer);
+        // Outside the borrow. Polled again, it asks for a place again.
+        if let Some(timer) = turned_away {
+            timer.waker.wake();
+        }
+    }
+
+    /// Where there is no place left the earliest stay, so that the clock never jumps past one; answers who has to go.
+    fn place(&self, timer: Timer) -> Option<Timer> {
+        let mut timers = self.timers.borrow_mut();
+        if let Some(kept) = timers.iter_mut().find(|kept| kept.id == timer.id) {
+            *kept = timer;
+            return None;
+        }
+        let timer = timers.push(timer).err()?;
+        match timers.iter_mut().max_by_key(|kept| kept.at) {
+            Some(latest) if latest.at > timer.at => Some(core::mem::replace(latest, timer)),
+            _ => Some(timer),
+        }
+    }
+
     fn due(&self) -> Option<Timer> {
         let mut timers = self.timers.borrow_mut();
         let index = timers.iter().position(|timer| timer.at <= self.now.get())?;
@@ -199,16 +222,7 @@ impl<const N: usize> Future for VirtualSleep<'_, N> {
         if self.executor.now() >= self.at {
             return Poll::Ready(());
         }
-        let mut timers = self.executor.timers.borrow_mut();
-        match timers.iter_mut().find(|timer| timer.id == self.id) {
-            Some(timer) => timer.waker.clone_from(cx.waker()),
-            None => {
-                let timer = Timer { id: self.id, at: self.at, waker: cx.waker().clone() };
-                if timers.push(timer).is_err() {
-                    cx.waker().wake_by_ref();
-                }
-            }
-        }
+        self.executor.keep(Timer { id: self.id, at: self.at, waker: cx.waker().clone() });
         Poll::Pending
     }
 }
@@ -276,7 +290,7 @@ impl<'a> Script<'a> {
         self.calls.set(call);
         let _busy = Busy::enter(self);
         let index = usize::try_from(call).unwrap_or(usize::MAX).saturating_sub(1);
-        match self.steps.get(index).or(self.steps.last()).copied().unwrap_or(Step::Succeed) {
+        match self.steps.get(index).or_else(|| self.steps.last()).copied().unwrap_or(Step::Succeed) {
             Step::Succeed => Ok(call),
             Step::Fail => Err(Scripted { call }),
             Step::SucceedAfter(span) => {
@@ -372,3 +386,6 @@ impl<E: Clone, const N: usize> Observer<E> for &Recorder<E, N> {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -59,13 +59,17 @@ impl Instant {
 /// run on every call neither multiply nor divide.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub(crate) struct Span(u64);
+pub struct Span(u64);
 
 impl Span {
-    pub(crate) const ZERO: Self = Self(0);
-    pub(crate) const MAX: Self = Self(u64::MAX);
+    /// No time at all.
+    pub const ZERO: Self = Self(0);
+    /// For ever.
+    pub const MAX: Self = Self(u64::MAX);
 
-    pub(crate) const fn of(span: Duration) -> Self {
+    /// This long.
+    #[must_use]
+    pub const fn of(span: Duration) -> Self {
         let whole = span.as_secs().saturating_mul(NANOS_PER_SEC);
         Self(whole.saturating_add(span.subsec_nanos() as u64))
     }
@@ -78,7 +82,9 @@ impl Span {
         self.0
     }
 
-    pub(crate) const fn duration(self) -> Duration {
+    /// As a [`Duration`].
+    #[must_use]
+    pub const fn duration(self) -> Duration {
         Duration::from_nanos(self.0)
     }
 

@@ -163,3 +163,6 @@ pub(crate) fn poll_deadline<X: Executor>(
     cx.waker().wake_by_ref();
     Poll::Pending
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,9 +55,13 @@ const fn common(a: u64, b: u64) -> u64 {
 
 /// Whole periods first, so that nothing overflows before the result does.
 const fn to_nanos(ticks: u64) -> u64 {
-    (ticks / TICKS).saturating_mul(NANOS).saturating_add((ticks % TICKS) * NANOS / TICKS)
+    let whole = ticks / TICKS;
+    let rest = ticks - whole * TICKS;
+    whole.saturating_mul(NANOS).saturating_add(rest * NANOS / TICKS)
 }
 
 const fn to_ticks(nanos: u64) -> u64 {
-    (nanos / NANOS).saturating_mul(TICKS).saturating_add(((nanos % NANOS) * TICKS).div_ceil(NANOS))
+    let whole = nanos / NANOS;
+    let rest = nanos - whole * NANOS;
+    whole.saturating_mul(TICKS).saturating_add((rest * TICKS).div_ceil(NANOS))
 }

@@ -35,16 +35,37 @@ const CLAIMED: u64 = 1 << 63;
 const SPINS: u32 = 64;
 
 impl<S: Packed> AtomicCell<S> {
-    /// The tail that belongs to `head`, or `None` if the head has changed meanwhile.
+    /// Head and tail of one state.
     #[inline]
-    fn tail_of(&self, head: u64) -> Option<u64> {
-        if !S::has_tail(head) {
-            return Some(0);
+    fn load(&self) -> (u64, u64) {
+        let head = self.head.load(Ordering::Acquire);
+        if head & CLAIMED == 0 && !S::has_tail(head) { (head, 0) } else { self.load_both() }
+    }
+
+    #[inline(never)]
+    fn load_both(&self) -> (u64, u64) {
+        let mut spins = 0;
+        loop {
+            let head = self.head.load(Ordering::Acquire);
+            if head & CLAIMED != 0 {
+                spins += 1;
+                if spins % SPINS == 0 {
+                    std::thread::yield_now();
+                } else {
+                    core::hint::spin_loop();
+                }
+                continue;
+            }
+            if !S::has_tail(head) {
+                return (head, 0);
+            }
+            // Acquire: if this is a later tail, the claim that came before it is seen by the second look at the head.
+            let tail = self.tail.load(Ordering::Acquire);
+            // The head carries the generation, so an equal head means the same state and the same tail.
+            if self.head.load(Ordering::Relaxed) == head {
+                return (head, tail);
+            }
         }
-        // Acquire: if this is a later tail, the claim that came before it is seen by the second look at the head.
-        let tail = self.tail.load(Ordering::Acquire);
-        // The head carries the generation, so an equal head means the same state and the same tail.
-        (self.head.load(Ordering::Relaxed) == head).then_some(tail)
     }
 
     /// Replaces a state by another one, unless the head has changed meanwhile.
@@ -61,26 +82,6 @@ impl<S: Packed> AtomicCell<S> {
         }
         true
     }
-
-    /// The head, once nobody claims it.
-    #[inline]
-    fn head(&self) -> u64 {
-        let head = self.head.load(Ordering::Acquire);
-        if head & CLAIMED == 0 { head } else { self.wait() }
-    }
-
-    #[cold]
-    fn wait(&self) -> u64 {
-        let mut spins = 0;
-        loop {
-            let head = self.head.load(Ordering::Acquire);
-            if head & CLAIMED == 0 {
-                return head;
-            }
-            spins += 1;
-            if spins % SPINS == 0 { std::thread::yield_now() } else { core::hint::spin_loop() }
-        }
-    }
 }
 
 impl<S: Packed> StateCell<S> for AtomicCell<S> {
@@ -89,8 +90,7 @@ impl<S: Packed> StateCell<S> for AtomicCell<S> {
     #[inline]
     fn update<R>(&self, mut f: impl FnMut(&mut S) -> R) -> R {
         loop {
-            let head = self.head();
-            let Some(tail) = self.tail_of(head) else { continue };
+            let (head, tail) = self.load();
             let mut state = S::unpack(head, tail);
             let result = f(&mut state);
             let packed = state.pack();
@@ -98,6 +98,12 @@ impl<S: Packed> StateCell<S> for AtomicCell<S> {
                 return result;
             }
         }
+    }
+
+    #[inline]
+    fn read<R>(&self, f: impl Fn(&S) -> R) -> R {
+        let (head, tail) = self.load();
+        f(&S::unpack(head, tail))
     }
 }
 

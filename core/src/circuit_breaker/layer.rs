@@ -3,7 +3,8 @@
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 
-use super::{CircuitBreaker, Permit, State, Ticket, Transition, Trip};
+use super::machine::{State, Ticket};
+use super::{CircuitBreaker, Permit, Transition, Trip};
 use crate::cell::CellKind;
 use crate::executor::Executor;
 use crate::observe::Observer;

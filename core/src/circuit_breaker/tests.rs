@@ -1,1 +1,876 @@
+//! The breaker's promises, one by one. The whole machine is in [`table`]; a naive oracle follows it through random scripts
+//! in [`oracle`].
 
+#![allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "tests")]
+
+use core::cell::Cell;
+use core::mem::{forget, size_of};
+use core::time::Duration;
+use std::vec::Vec;
+
+use super::*;
+use crate::backoff::Jitter;
+use crate::cell::Local;
+use crate::testing::{ManualClock, Recorder};
+use crate::{Ratio, Rng, valid};
+
+mod oracle;
+mod table;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+const fn at(seconds: u64) -> Instant {
+    Instant::from_millis(seconds * 1_000)
+}
+
+const fn seconds(instant: Instant) -> u64 {
+    instant.as_nanos() / 1_000_000_000
+}
+
+type Events = Recorder<Transition, 64>;
+
+fn breaker<T: Copy + Trip>(config: Config<T>) -> CircuitBreaker<Local, T> {
+    CircuitBreaker::new(config.validate().expect("a good configuration"))
+}
+
+fn observed<T: Copy + Trip>(config: Config<T>, events: &Events) -> CircuitBreaker<Local, T, &Events> {
+    CircuitBreaker::with_observer(config.validate().expect("a good configuration"), events)
+}
+
+/// Opens after one failure, for 10 s, and closes after one success.
+fn touchy() -> Config {
+    let trip = ConsecutiveFailures::new(1).expect("a threshold of one");
+    Config::new().with_trip(trip).with_open_for(10 * SECOND).with_probes(1)
+}
+
+/// The same with other open periods.
+fn growing(periods: Backoff, seed: u64) -> Config<Growing<ConsecutiveFailures>> {
+    touchy().with_open_backoff(periods, seed).expect("good periods")
+}
+
+/// Fails until the breaker opens.
+fn trip<T: Copy + Trip, O: Observer<Transition>>(breaker: &CircuitBreaker<Local, T, O>, clock: impl Clock) {
+    while let Ok(permit) = breaker.try_acquire(&clock) {
+        permit.failure();
+    }
+    assert_eq!(breaker.state(), StateKind::Open);
+}
+
+const fn verdict(failed: bool) -> Verdict {
+    if failed { Verdict::TRANSIENT } else { Verdict::SUCCESS }
+}
+
+/// A clock that moves on by a step with every reading, and counts the readings.
+struct RunningClock {
+    now: Cell<Instant>,
+    step: Duration,
+    readings: Cell<u32>,
+}
+
+impl RunningClock {
+    const fn new(step: Duration) -> Self {
+        Self { now: Cell::new(Instant::START), step, readings: Cell::new(0) }
+    }
+}
+
+impl Clock for RunningClock {
+    fn now(&self) -> Instant {
+        self.readings.set(self.readings.get() + 1);
+        self.now.replace(self.now.get().saturating_add(self.step))
+    }
+}
+
+// Permits
+
+#[test]
+fn a_call_that_panics_gives_its_probe_back() {
+    let breaker = breaker(touchy());
+    trip(&breaker, at(0));
+    let panicked = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| {
+        let _permit = breaker.try_acquire(at(10));
+        std::panic::resume_unwind(std::boxed::Box::new("the call"));
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(breaker.snapshot(&at(10)).probes, 0);
+    breaker.try_acquire(at(10)).expect("the slot is free again").success();
+    assert_eq!(breaker.state(), StateKind::Closed);
+}
+
+#[test]
+fn a_forgotten_probe_holds_its_slot_until_the_half_open_deadline_and_no_longer() {
+    let breaker = breaker(touchy().with_half_open_for(20 * SECOND));
+    trip(&breaker, at(0));
+    forget(breaker.try_acquire(at(10)));
+    let rejected = breaker.try_acquire(at(29)).expect_err("the only probe is out");
+    assert_eq!((rejected.reason(), rejected.retry_at()), (Reason::ProbesOut, Some(at(30))));
+    let rejected = breaker.try_acquire(at(30)).expect_err("open again");
+    assert_eq!((rejected.reason(), rejected.retry_at()), (Reason::Open, Some(at(40))));
+    breaker.try_acquire(at(40)).expect("a new probe").success();
+    assert_eq!(breaker.state(), StateKind::Closed);
+}
+
+#[test]
+fn no_number_of_cancelled_probes_wedges_a_half_open_breaker() {
+    let breaker = breaker(touchy());
+    trip(&breaker, at(0));
+    for _ in 0..1_000 {
+        drop(breaker.try_acquire(at(10)).expect("the slot is free again"));
+    }
+    breaker.try_acquire(at(10)).expect("the slot is free again").success();
+    assert_eq!(breaker.state(), StateKind::Closed);
+}
+
+#[test]
+fn calls_admitted_before_the_trip_neither_close_nor_reopen_a_recovering_breaker() {
+    let events = Events::new();
+    let breaker = observed(touchy().with_probes(2), &events);
+    let old: Vec<_> = (0..4).map(|_| breaker.try_acquire(at(0)).expect("closed")).collect();
+    trip(&breaker, at(0));
+    let mut old = old.into_iter();
+    old.next().expect("an old permit").success();
+    assert_eq!(breaker.state(), StateKind::Open);
+
+    let probe = breaker.try_acquire(at(10)).expect("a probe");
+    let before = breaker.snapshot(&at(10));
+    old.next().expect("an old permit").success();
+    old.next().expect("an old permit").failure();
+    drop(old.next());
+    assert_eq!(breaker.snapshot(&at(10)), before);
+    probe.success();
+    breaker.try_acquire(at(10)).expect("a probe").success();
+    let states: Vec<_> = events.take().map(|event| event.to).collect();
+    assert_eq!(states, [StateKind::Open, StateKind::HalfOpen, StateKind::Closed]);
+}
+
+#[test]
+fn a_probe_of_an_older_half_open_period_frees_no_slot_and_counts_nothing_in_a_newer_one() {
+    let breaker = breaker(touchy().with_half_open_for(5 * SECOND));
+    trip(&breaker, at(0));
+    let old = breaker.try_acquire(at(10)).expect("a probe");
+    let new = breaker.try_acquire(at(25)).expect("a probe of the next period");
+    assert!(old.is_probe() && new.is_probe());
+    old.success();
+    assert_eq!((breaker.state(), breaker.snapshot(&at(25)).probes), (StateKind::HalfOpen, 1));
+    assert!(breaker.try_acquire(at(25)).is_err());
+    new.success();
+    assert_eq!(breaker.state(), StateKind::Closed);
+}
+
+#[test]
+fn generations_wrap_after_4096_changes_and_until_then_an_old_permit_stays_late() {
+    let events = Events::new();
+    let breaker = observed(touchy(), &events);
+    let old = breaker.try_acquire(at(0)).expect("closed");
+    for change in 1..=4_096_u32 {
+        breaker.reset();
+        let generation = events.take().last().expect("an event").generation;
+        assert_eq!(u32::from(generation), change % 4_096);
+        if change < 4_096 {
+            // A copy of the old report: it is late.
+            let copy = Permit { breaker: &breaker, ticket: old.ticket, clock: at(0) };
+            copy.failure();
+            assert_eq!(breaker.state(), StateKind::Closed, "after {change} changes");
+        }
+    }
+    // The documented price of 12 bits.
+    old.failure();
+    assert_eq!(breaker.state(), StateKind::Open);
+}
+
+// Half-open
+
+#[test]
+fn of_a_thousand_callers_at_the_end_of_the_open_period_only_the_probes_are_admitted() {
+    let breaker = breaker(touchy().with_trials(4, 9).with_probes_at_once(5));
+    trip(&breaker, at(0));
+    let admitted: Vec<_> = (0..1_000).filter_map(|_| breaker.try_acquire(at(10)).ok()).collect();
+    assert_eq!((admitted.len(), breaker.snapshot(&at(10)).probes), (5, 5));
+}
+
+#[test]
+fn half_open_reaches_its_verdict_with_the_first_outcome_that_makes_it_certain() {
+    for (trials, needed) in (1..=6_u32).flat_map(|trials| (1..=trials).map(move |needed| (trials, needed))) {
+        for script in 0..1_u32 << trials {
+            let outcomes: Vec<bool> = (0..trials).map(|trial| script >> trial & 1 == 1).collect();
+            let breaker = breaker(touchy().with_trials(needed, trials));
+            trip(&breaker, at(0));
+            for told in 1..=outcomes.len() {
+                let permit = breaker.try_acquire(at(10)).expect("no verdict yet");
+                permit.record(verdict(!outcomes[told - 1]));
+                let good = outcomes[..told].iter().filter(|good| **good).count() as u32;
+                let best = good + trials - told as u32;
+                let (expected, certain) = match () {
+                    () if good >= needed => (StateKind::Closed, true),
+                    () if best < needed => (StateKind::Open, true),
+                    () => (StateKind::HalfOpen, false),
+                };
+                assert_eq!(breaker.state(), expected, "{needed} of {trials}, {outcomes:?}, {told} told");
+                if certain {
+                    break;
+                }
+            }
+            assert_ne!(breaker.state(), StateKind::HalfOpen, "{needed} of {trials}, {outcomes:?}");
+        }
+    }
+}
+
+#[test]
+fn half_open_never_has_more_probes_out_than_allowed_nor_more_in_total_than_trials() {
+    for (trials, at_once) in (1..=8_u32).flat_map(|trials| (1..=trials).map(move |at_once| (trials, at_once))) {
+        let breaker = breaker(touchy().with_trials(trials.div_ceil(2), trials).with_probes_at_once(at_once));
+        trip(&breaker, at(0));
+        let (mut out, mut total, mut random) = (Vec::new(), 0, Rng::new(u64::from(trials << 8 | at_once)));
+        while breaker.state() != StateKind::Closed && total <= 1_000 {
+            let before = out.len();
+            out.extend(core::iter::from_fn(|| breaker.try_acquire(at(10)).ok()));
+            total += out.len() - before;
+            assert!(out.len() <= at_once as usize && total <= trials as usize, "{trials} trials, {at_once} at once");
+            // Alternately, so that the verdict comes late; which one returns first does not matter.
+            let permit: Permit<'_, _, _, _, _> = out.swap_remove(random.next() as usize % out.len());
+            permit.record(verdict(total.is_multiple_of(2)));
+            if breaker.state() == StateKind::Open {
+                break;
+            }
+        }
+        assert!(matches!(breaker.state(), StateKind::Open | StateKind::Closed));
+    }
+}
+
+#[test]
+fn an_ignored_probe_returns_its_slot_and_its_trial() {
+    let breaker = breaker(touchy());
+    trip(&breaker, at(0));
+    for _ in 0..1_000 {
+        breaker.try_acquire(at(10)).expect("the trial is free again").ignore();
+    }
+    assert_eq!(breaker.snapshot(&at(10)).counts, Counts::default());
+}
+
+#[test]
+fn the_period_after_a_half_open_deadline_counts_from_the_deadline_however_late_it_is_noticed() {
+    let events = Events::new();
+    let breaker = observed(touchy().with_half_open_for(20 * SECOND), &events);
+    trip(&breaker, at(0));
+    forget(breaker.try_acquire(at(10)));
+    assert_eq!(breaker.poll_timeout(), Some(at(30)));
+    breaker.handle_timeout(&at(29));
+    assert_eq!(breaker.state(), StateKind::HalfOpen);
+    breaker.handle_timeout(&at(37));
+    assert_eq!((breaker.state(), breaker.poll_timeout()), (StateKind::Open, Some(at(40))));
+    assert_eq!(events.take().last().and_then(|event| event.until), Some(at(40)));
+}
+
+#[test]
+fn the_half_open_deadline_is_as_long_as_the_open_period_unless_said_otherwise() {
+    let breaker = breaker(touchy());
+    trip(&breaker, at(0));
+    breaker.handle_timeout(&at(10));
+    assert_eq!(breaker.snapshot(&at(10)).until, Some(at(20)));
+}
+
+#[test]
+fn without_a_half_open_deadline_the_breaker_waits_for_its_probes_for_ever() {
+    let breaker = breaker(touchy().without_half_open_deadline());
+    trip(&breaker, at(0));
+    let probe = breaker.try_acquire(at(10)).expect("a probe");
+    assert_eq!(breaker.poll_timeout(), None);
+    let rejected = breaker.try_acquire(Instant::MAX).expect_err("the only probe is out");
+    assert_eq!((rejected.reason(), rejected.retry_at()), (Reason::ProbesOut, None));
+    probe.success();
+    assert_eq!(breaker.state(), StateKind::Closed);
+}
+
+#[test]
+fn whoever_only_follows_poll_timeout_gets_every_change_on_time() {
+    let events = Events::new();
+    let breaker = observed(touchy().with_half_open_for(3 * SECOND), &events);
+    trip(&breaker, at(0));
+    for _ in 0..6 {
+        let next = breaker.poll_timeout().expect("no state waits for ever");
+        breaker.handle_timeout(&next);
+        // Extra calls are harmless.
+        breaker.handle_timeout(&next);
+    }
+    let changes: Vec<_> = events.take().map(|event| (event.to, event.until.map(seconds))).collect();
+    let (open, half_open) = (StateKind::Open, StateKind::HalfOpen);
+    let untils = [10, 13, 23, 26, 36, 39, 49].map(Some);
+    assert_eq!(
+        changes,
+        [open, half_open, open, half_open, open, half_open, open].into_iter().zip(untils).collect::<Vec<_>>()
+    );
+}
+
+// Events
+
+#[test]
+fn each_change_yields_one_event_with_the_counts_from_before_it() {
+    let events = Events::new();
+    let rate = FailureRate::new(Ratio::percent(50), 4).expect("a good rate");
+    let breaker = observed(touchy().with_trip(rate).with_trials(2, 4), &events);
+    for failed in [false, true, false, true] {
+        let permit = breaker.try_acquire(at(1)).expect("closed");
+        permit.record(verdict(failed));
+    }
+    for failed in [false, true, false] {
+        let permit = breaker.try_acquire(at(11)).expect("a probe");
+        permit.record(verdict(failed));
+    }
+    let of = |from, to, generation, failures, calls, until| Transition {
+        from,
+        to,
+        generation,
+        counts: Counts { calls, failures },
+        until,
+    };
+    let expected = [
+        of(StateKind::Closed, StateKind::Open, 1, 2, 4, Some(at(11))),
+        of(StateKind::Open, StateKind::HalfOpen, 2, 0, 0, Some(at(21))),
+        of(StateKind::HalfOpen, StateKind::Closed, 3, 1, 3, None),
+    ];
+    assert_eq!(events.take().collect::<Vec<_>>(), expected);
+}
+
+/// An observer that asks the breaker, and changes it, from within the event.
+struct Nosy<'a> {
+    breaker: Cell<Option<&'a CircuitBreaker<Local, ConsecutiveFailures, Self>>>,
+    seen: Cell<(u32, Option<StateKind>)>,
+}
+
+impl Observer<Transition> for Nosy<'_> {
+    fn observe(&self, event: &Transition) {
+        let Some(breaker) = self.breaker.get() else { return };
+        self.seen.set((self.seen.get().0 + 1, Some(breaker.state())));
+        if event.to == StateKind::Open {
+            breaker.isolate();
+        }
+    }
+}
+
+#[test]
+fn an_observer_sees_the_new_state_and_may_call_back_into_the_breaker() {
+    let nosy = Nosy { breaker: Cell::new(None), seen: Cell::new((0, None)) };
+    let breaker = CircuitBreaker::<Local, _, _>::with_observer(valid!(Config::new().validate()), nosy);
+    breaker.observer().breaker.set(Some(&breaker));
+    for _ in 0..5 {
+        breaker.try_acquire(at(0)).expect("closed").failure();
+    }
+    assert_eq!(breaker.observer().seen.get(), (2, Some(StateKind::Isolated)));
+    assert_eq!(breaker.state(), StateKind::Isolated);
+}
+
+// The clock
+
+#[test]
+fn a_closed_breaker_that_counts_calls_never_reads_the_clock_before_it_opens() {
+    let clock = RunningClock::new(SECOND);
+    let rate = FailureRate::new(Ratio::percent(50), 10).expect("a good rate");
+    let (consecutive, rate) = (breaker(Config::new()), breaker(Config::new().with_trip(rate)));
+    for _ in 0..4 {
+        consecutive.try_acquire(&clock).expect("closed").success();
+        consecutive.try_acquire(&clock).expect("closed").failure();
+        rate.try_acquire(&clock).expect("closed").failure();
+        drop(rate.try_acquire(&clock));
+    }
+    assert_eq!(clock.readings.get(), 0);
+    trip(&consecutive, &clock);
+    assert_eq!(clock.readings.get(), 2, "one for the trip, one for the rejection");
+}
+
+#[test]
+fn only_the_failures_of_a_failure_meter_read_the_clock() {
+    let clock = RunningClock::new(SECOND);
+    let meter = FailureMeter::new(10, HOUR).expect("a good meter");
+    let breaker = breaker(Config::new().with_trip(meter));
+    for _ in 0..3 {
+        breaker.try_acquire(&clock).expect("closed").success();
+        breaker.try_acquire(&clock).expect("closed").failure();
+        breaker.try_acquire(&clock).expect("closed").success();
+    }
+    assert_eq!(clock.readings.get(), 3);
+}
+
+#[test]
+fn no_operation_reads_the_clock_more_than_once() {
+    let clock = RunningClock::new(Duration::from_millis(1));
+    let config = touchy().with_abandoned(Abandoned::FailureAfter(SECOND));
+    let breaker = breaker(config);
+    let once = |what: &str, operation: &mut dyn FnMut()| {
+        let before = clock.readings.get();
+        operation();
+        assert!(clock.readings.get() - before <= 1, "{what}: {} readings", clock.readings.get() - before);
+    };
+    let mut held = None;
+    once("admission", &mut || held = breaker.try_acquire(&clock).ok());
+    once("trip", &mut || held.take().expect("admitted").failure());
+    once("rejection", &mut || assert!(breaker.try_acquire(&clock).is_err()));
+    clock.now.set(at(11));
+    once("open to half-open", &mut || held = breaker.try_acquire(&clock).ok());
+    once("drop of a probe", &mut || drop(held.take().expect("a probe")));
+    once("probe", &mut || forget(breaker.try_acquire(&clock)));
+    clock.now.set(at(1_000));
+    once("half-open to open to half-open", &mut || held = breaker.try_acquire(&clock).ok());
+    once("verdict", &mut || held.take().expect("a probe").failure());
+    once("timeout", &mut || breaker.handle_timeout(&clock));
+    once("snapshot", &mut || assert_eq!(breaker.snapshot(&clock).state, StateKind::Open));
+}
+
+/// A breaker that fails the test where it would hang it.
+fn never_in_circles<T: Copy + Trip>(config: Config<T>) -> CircuitBreaker<Local, T, impl Observer<Transition>> {
+    let changes = Cell::new(0);
+    let count = move |_: &Transition| {
+        changes.set(changes.get() + 1);
+        assert!(changes.get() < 100, "the breaker runs in circles");
+    };
+    CircuitBreaker::with_observer(config.validate().expect("a good configuration"), count)
+}
+
+#[test]
+fn a_period_shorter_than_a_reading_of_the_clock_does_not_hold_a_call_up() {
+    let clock = RunningClock::new(Duration::from_micros(1));
+    let breaker = never_in_circles(touchy().with_open_for(Duration::from_nanos(1)));
+    breaker.try_acquire(&clock).expect("closed").failure();
+    assert!(breaker.try_acquire(&clock).expect("the period is over").is_probe());
+}
+
+#[test]
+fn an_open_period_of_zero_does_not_hold_a_call_up() {
+    const PERIODS: &[Duration] = &[SECOND, Duration::ZERO];
+    let breaker = never_in_circles(growing(Backoff::table(PERIODS), 0));
+    trip(&breaker, at(0));
+    breaker.try_acquire(at(1)).expect("a probe").failure();
+    assert!(breaker.try_acquire(at(2)).expect("the period of zero is over").is_probe());
+}
+
+#[test]
+fn full_jitter_at_its_lowest_does_not_hold_a_call_up() {
+    // A thousandth of the instants draws a period of zero.
+    let periods = Backoff::constant(Duration::from_nanos(999)).with_jitter(Jitter::Full);
+    for nanos in 0..20_000 {
+        let breaker = never_in_circles(growing(periods, 0));
+        breaker.open_until(Instant::START);
+        assert!(breaker.try_acquire(Instant::from_nanos(nanos)).expect("the period is over").is_probe());
+    }
+}
+
+#[test]
+fn on_a_clock_that_stands_still_an_open_breaker_stays_open_and_a_half_open_one_still_decides() {
+    let breaker = breaker(touchy());
+    trip(&breaker, at(5));
+    for _ in 0..1_000 {
+        assert_eq!(breaker.try_acquire(at(5)).expect_err("open").retry_at(), Some(at(15)));
+    }
+    breaker.try_acquire(at(15)).expect("a probe").failure();
+    assert_eq!(breaker.snapshot(&at(15)).until, Some(at(25)));
+    breaker.try_acquire(at(25)).expect("a probe").success();
+    assert_eq!(breaker.state(), StateKind::Closed);
+}
+
+#[test]
+fn a_clock_that_steps_back_an_hour_changes_nothing_but_how_long_the_state_lasts() {
+    let breaker = breaker(touchy().with_abandoned(Abandoned::FailureAfter(SECOND)));
+    let clock = ManualClock::new();
+    clock.set(at(3_600));
+    let old = breaker.try_acquire(&clock).expect("closed");
+    clock.set(at(0));
+    drop(old);
+    assert_eq!(breaker.state(), StateKind::Closed, "a call that took less than no time did not hang");
+
+    clock.set(at(3_600));
+    trip(&breaker, &clock);
+    clock.set(at(0));
+    assert_eq!(breaker.try_acquire(&clock).expect_err("open").retry_at(), Some(at(3_610)));
+    clock.set(at(3_610));
+    let probe = breaker.try_acquire(&clock).expect("a probe");
+    clock.set(at(10));
+    assert_eq!(breaker.try_acquire(&clock).expect_err("probes out").retry_at(), Some(at(3_620)));
+    probe.failure();
+    assert_eq!(breaker.snapshot(&clock).until, Some(at(20)), "counted from the clock as it is now");
+}
+
+#[test]
+fn after_a_jump_of_a_century_one_call_catches_up_and_is_admitted() {
+    let events = Events::new();
+    let breaker = observed(touchy(), &events);
+    let clock = ManualClock::new();
+    trip(&breaker, &clock);
+    clock.advance(CENTURY);
+    forget(breaker.try_acquire(&clock));
+    clock.advance(CENTURY);
+    assert!(breaker.try_acquire(&clock).expect("open and half-open again").is_probe());
+    let states: Vec<_> = events.take().map(|event| event.to).collect();
+    let (open, half_open) = (StateKind::Open, StateKind::HalfOpen);
+    assert_eq!(states, [open, half_open, open, half_open]);
+}
+
+#[test]
+fn an_open_period_of_duration_max_lasts_until_it_is_ended_by_hand() {
+    for now in [Instant::START, at(1), Instant::MAX] {
+        let breaker = never_in_circles(touchy().with_open_for(Duration::MAX).with_half_open_for(Duration::MAX));
+        trip(&breaker, now);
+        assert_eq!((breaker.poll_timeout(), breaker.snapshot(&now).until), (None, None));
+        assert_eq!(breaker.try_acquire(Instant::MAX).expect_err("open").retry_at(), None);
+        breaker.handle_timeout(&Instant::MAX);
+        assert_eq!(breaker.state(), StateKind::Open);
+        breaker.open_until(Instant::MAX);
+        assert!(breaker.try_acquire(Instant::MAX).is_err());
+        breaker.open_until(now);
+        // At the clock's very end, "now" and "never" are the same instant.
+        assert_eq!(breaker.try_acquire(now).is_ok(), now != Instant::MAX);
+        breaker.reset();
+        breaker.try_acquire(now).expect("closed").success();
+    }
+}
+
+#[test]
+fn spans_of_duration_max_overflow_nowhere() {
+    let periods =
+        Backoff::exponential(Duration::MAX).with_cap(Duration::MAX).with_jitter(Jitter::Proportional(Ratio::ONE));
+    let config = growing(periods, 0).with_abandoned(Abandoned::FailureAfter(Duration::MAX));
+    for now in [Instant::START, at(1), Instant::from_nanos(u64::MAX - 1), Instant::MAX] {
+        let breaker = never_in_circles(config);
+        drop(breaker.try_acquire(now));
+        assert_eq!(breaker.state(), StateKind::Closed);
+        breaker.try_acquire(now).expect("closed").record(Verdict::TRANSIENT.with_retry_after(Duration::MAX));
+        assert_eq!(breaker.state(), StateKind::Open);
+        breaker.open_until(Instant::START);
+        breaker.try_acquire(now).expect("a probe").record(Verdict::TRANSIENT.with_retry_after(CENTURY * 5));
+        assert_eq!(breaker.state(), StateKind::Open);
+    }
+}
+
+// The open period
+
+#[test]
+fn the_open_period_grows_with_each_reopening_up_to_its_cap_and_starts_over_once_closed() {
+    let periods = Backoff::exponential(SECOND).with_cap(10 * SECOND).with_jitter(Jitter::None);
+    let breaker = breaker(growing(periods, 0));
+    let mut now = at(0);
+    for round in 0..2 {
+        breaker.try_acquire(now).expect("closed").failure();
+        // 300 reopenings: the counter of them has 8 bits, and stops there.
+        for reopened in 0..300 {
+            let expected = [1, 2, 4, 8].get(reopened).copied().unwrap_or(10);
+            let until = now.saturating_add(expected * SECOND);
+            assert_eq!(breaker.snapshot(&now).until, Some(until), "round {round}, reopened {reopened} times");
+            now = until;
+            breaker.try_acquire(now).expect("a probe").failure();
+        }
+        now = breaker.poll_timeout().expect("open");
+        breaker.try_acquire(now).expect("a probe").success();
+    }
+}
+
+#[test]
+fn jitter_spreads_the_open_period_but_not_beyond_the_cap() {
+    let periods =
+        Backoff::constant(10 * SECOND).with_cap(11 * SECOND).with_jitter(Jitter::Proportional(Ratio::percent(50)));
+    let period = |seed, nanos| {
+        let now = Instant::from_nanos(nanos);
+        let breaker = breaker(growing(periods, seed));
+        breaker.try_acquire(now).expect("closed").failure();
+        breaker.poll_timeout().expect("open").saturating_duration_since(now)
+    };
+    let spans: Vec<_> = (0..1_000).map(|seed| period(seed, 0)).collect();
+    assert!(spans.iter().all(|span| (5 * SECOND..=11 * SECOND).contains(span)));
+    assert!(spans.iter().any(|span| *span < 6 * SECOND) && spans.contains(&(11 * SECOND)));
+    assert_eq!(period(7, 0), period(7, 0), "the same seed at the same time");
+    assert_ne!(period(7, 0), period(8, 0), "two devices that failed together");
+    assert_ne!(period(7, 0), period(7, 1), "two openings of one device");
+}
+
+#[test]
+fn a_retry_after_makes_the_open_period_longer_but_never_shorter() {
+    for (hint, expected) in [(Duration::ZERO, 10), (9 * SECOND, 10), (11 * SECOND, 11), (HOUR, 3_600)] {
+        let breaker = breaker(touchy());
+        breaker.try_acquire(at(0)).expect("closed").record(Verdict::PERMANENT.with_retry_after(hint));
+        assert_eq!(breaker.snapshot(&at(0)).until, Some(at(expected)), "from closed");
+        breaker.open_until(at(0));
+        breaker.try_acquire(at(0)).expect("a probe").record(Verdict::TRANSIENT.with_retry_after(hint));
+        assert_eq!(breaker.snapshot(&at(0)).until, Some(at(expected)), "from half-open");
+    }
+}
+
+// Abandoned calls
+
+#[test]
+fn an_abandoned_call_is_a_failure_where_the_configuration_says_so() {
+    let breaker = breaker(touchy().with_abandoned(Abandoned::Failure));
+    drop(breaker.try_acquire(at(0)));
+    assert_eq!(breaker.state(), StateKind::Open);
+    drop(breaker.try_acquire(at(10)));
+    assert_eq!((breaker.state(), breaker.poll_timeout()), (StateKind::Open, Some(at(20))), "an abandoned probe too");
+}
+
+#[test]
+fn an_abandoned_call_that_ran_for_longer_than_the_limit_is_a_failure_and_not_before() {
+    let breaker = breaker(touchy().with_abandoned(Abandoned::FailureAfter(SECOND)));
+    let clock = ManualClock::new();
+    let abandon_after = |span| {
+        let permit = breaker.try_acquire(&clock).expect("admitted");
+        clock.advance(span);
+        drop(permit);
+        breaker.state()
+    };
+    assert_eq!(abandon_after(Duration::ZERO), StateKind::Closed);
+    assert_eq!(abandon_after(SECOND), StateKind::Closed);
+    assert_eq!(abandon_after(SECOND + Duration::from_nanos(1)), StateKind::Open);
+    clock.advance(10 * SECOND);
+    assert_eq!(abandon_after(SECOND), StateKind::HalfOpen);
+    assert_eq!(abandon_after(2 * SECOND), StateKind::Open);
+}
+
+#[test]
+fn a_dependency_that_hangs_behind_an_outer_timeout_opens_the_breaker() {
+    let breaker = breaker(Config::new().with_abandoned(Abandoned::FailureAfter(SECOND)));
+    let clock = ManualClock::new();
+    let reached = (0..50).filter(|_| {
+        let permit = breaker.try_acquire(&clock);
+        clock.advance(2 * SECOND);
+        permit.is_ok()
+    });
+    // 5 trip it; then, each minute or so, one probe goes out, hangs, and reopens.
+    assert_eq!(reached.count(), 5 + 1);
+}
+
+#[test]
+fn an_abandoned_call_of_an_older_generation_is_late_whatever_it_would_count_as() {
+    for abandoned in [Abandoned::Ignored, Abandoned::Failure, Abandoned::FailureAfter(Duration::ZERO)] {
+        let clock = ManualClock::new();
+        let breaker = breaker(touchy().with_abandoned(abandoned));
+        let old = breaker.try_acquire(&clock).expect("closed");
+        breaker.reset();
+        clock.advance(HOUR);
+        drop(old);
+        assert_eq!(breaker.state(), StateKind::Closed, "{abandoned:?}");
+    }
+}
+
+// By hand
+
+#[test]
+fn an_isolated_breaker_rejects_until_told_otherwise_and_a_disabled_one_never_opens() {
+    let breaker = breaker(touchy());
+    breaker.isolate();
+    let rejected = breaker.try_acquire(Instant::MAX).expect_err("isolated");
+    assert_eq!(
+        (rejected.policy(), rejected.reason(), rejected.retry_at()),
+        (Policy::CircuitBreaker, Reason::Isolated, None)
+    );
+    assert_eq!(breaker.poll_timeout(), None);
+    breaker.disable();
+    for _ in 0..1_000 {
+        breaker.try_acquire(at(0)).expect("disabled").failure();
+    }
+    assert_eq!((breaker.state(), breaker.snapshot(&at(0)).counts), (StateKind::Disabled, Counts::default()));
+}
+
+#[test]
+fn metrics_only_reports_each_trip_once_and_never_rejects() {
+    let events = Events::new();
+    let breaker = observed(Config::new(), &events);
+    breaker.observe_only();
+    events.take().for_each(drop);
+    for _ in 0..3 {
+        for _ in 0..20 {
+            breaker.try_acquire(at(0)).expect("metrics only").failure();
+        }
+        breaker.try_acquire(at(0)).expect("metrics only").success();
+    }
+    let would_have = Transition {
+        from: StateKind::MetricsOnly,
+        to: StateKind::Open,
+        generation: 1,
+        counts: Counts { calls: 5, failures: 5 },
+        until: None,
+    };
+    assert_eq!(events.take().collect::<Vec<_>>(), [would_have; 3]);
+    assert_eq!(breaker.state(), StateKind::MetricsOnly);
+}
+
+// Endurance
+
+#[test]
+fn after_a_hundred_thousand_successes_a_window_of_failures_opens() {
+    let rate = FailureRate::new(Ratio::percent(50), 40).expect("a good rate");
+    let breaker = breaker(Config::new().with_trip(rate));
+    for _ in 0..100_000 {
+        breaker.try_acquire(at(0)).expect("closed").success();
+    }
+    for failures in 1..=20 {
+        assert_eq!(breaker.state(), StateKind::Closed, "before failure {failures}");
+        breaker.try_acquire(at(0)).expect("closed").failure();
+    }
+    assert_eq!(breaker.state(), StateKind::Open, "20 of the last 40 failed");
+}
+
+#[test]
+fn ten_thousand_trips_and_recoveries_leave_nothing_behind() {
+    let events = Recorder::<Transition, 4>::new();
+    let breaker = CircuitBreaker::<Local, _, _>::with_observer(touchy().validate().expect("good"), &events);
+    let clock = ManualClock::new();
+    for cycle in 0..10_000 {
+        breaker.try_acquire(&clock).expect("closed").failure();
+        clock.advance(10 * SECOND);
+        breaker.try_acquire(&clock).expect("a probe").success();
+        let states: Vec<_> = events.take().map(|event| event.to).collect();
+        assert_eq!(states, [StateKind::Open, StateKind::HalfOpen, StateKind::Closed], "cycle {cycle}");
+        assert_eq!(breaker.peek(), State { generation: breaker.peek().generation, ..State::FRESH }, "cycle {cycle}");
+    }
+    assert_eq!(events.missed(), 0);
+}
+
+// The packed form
+
+type PackedPair = (Consecutive, Consecutive);
+use super::machine::GENERATIONS;
+use super::trip::{Consecutive, Drained, Ring};
+use crate::cell::Packed;
+
+#[test]
+fn fresh_states_pack_to_zero_so_that_a_static_needs_no_initialiser() {
+    assert_eq!(State::<Consecutive>::FRESH.pack(), (0, 0));
+    assert_eq!(State::<Ring>::FRESH.pack(), (0, 0));
+    assert_eq!(State::<Drained>::FRESH.pack(), (0, 0));
+    assert_eq!(State::<PackedPair>::FRESH.pack(), (0, 0));
+}
+
+fn any_phase<M: PackedMeter>(random: &mut Rng) -> Phase<M> {
+    let long = u64::from(random.next()) << 32 | u64::from(random.next());
+    let meter = M::from_bits(long & ((1 << M::BITS) - 1));
+    let until = Instant::from_nanos(u64::from(random.next()) << 32 | u64::from(random.next()));
+    let [reopened, in_flight, successes, failures] = random.next().to_le_bytes();
+    match random.next() % 7 {
+        0 => Phase::Closed { meter },
+        1 => Phase::MetricsOnly { meter, tripped: false },
+        2 => Phase::MetricsOnly { meter, tripped: true },
+        3 => Phase::Isolated,
+        4 => Phase::Disabled,
+        5 => Phase::Open { until, reopened },
+        _ => Phase::HalfOpen { until, reopened, in_flight, successes, failures },
+    }
+}
+
+fn assert_packs<M: PackedMeter + PartialEq + core::fmt::Debug>(state: State<M>) {
+    let (head, tail) = state.pack();
+    assert_eq!(State::unpack(head, tail), state);
+    assert_eq!(head >> 63, 0, "bit 63 is the cell's own: {state:?}");
+    let has_tail = matches!(state.phase, Phase::Open { .. } | Phase::HalfOpen { .. });
+    assert_eq!(State::<M>::has_tail(head), has_tail, "{state:?}");
+    assert!(tail == 0 || has_tail, "a tail where there should be none: {state:?}");
+}
+
+fn assert_any_state_packs<M: PackedMeter + PartialEq + core::fmt::Debug>(seed: u64) {
+    let mut random = Rng::new(seed);
+    for _ in 0..20_000 {
+        let generation = random.next() as u16 % GENERATIONS;
+        assert_packs(State::<M> { phase: any_phase(&mut random), generation });
+    }
+}
+
+#[test]
+fn any_state_survives_packing_and_leaves_the_cells_bit_clear() {
+    assert_any_state_packs::<Consecutive>(1);
+    assert_any_state_packs::<Ring>(2);
+    assert_any_state_packs::<Drained>(3);
+    assert_any_state_packs::<PackedPair>(4);
+}
+
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn nothing_grows_unnoticed() {
+    assert_eq!(size_of::<State<Consecutive>>(), 24);
+    assert_eq!(size_of::<State<Ring>>(), 24);
+    assert_eq!(size_of::<State<Drained>>(), 24);
+    assert_eq!(size_of::<State<(Ring, Drained)>>(), 32);
+    assert_eq!(size_of::<Config>(), 48);
+    assert_eq!(size_of::<CircuitBreaker<Local>>(), 72);
+    assert_eq!(size_of::<CircuitBreaker<Local, FailureRate>>(), 80);
+    assert_eq!(size_of::<CircuitBreaker<Local, FailureMeter>>(), 80);
+    assert_eq!(size_of::<Permit<'_, Local, ConsecutiveFailures, (), &ManualClock>>(), 32);
+    assert_eq!(size_of::<Rejected>(), 16);
+    assert_eq!(size_of::<Transition>(), 32);
+}
+
+// Configuration
+
+fn refused<T: Copy + Trip>(config: Config<T>) -> &'static str {
+    config.validate().err().map_or("nothing", |error| error.field())
+}
+
+#[test]
+fn a_configuration_that_makes_no_sense_is_refused_by_the_field_at_fault() {
+    let good = Config::new();
+    assert_eq!(refused(good), "nothing");
+    assert_eq!(refused(good.with_probes(0)), "successes");
+    assert_eq!(refused(good.with_trials(0, 5)), "successes");
+    assert_eq!(refused(good.with_trials(6, 5)), "successes");
+    assert_eq!(refused(good.with_trials(1, 0)), "successes");
+    assert_eq!(refused(good.with_probes(256)), "trials");
+    assert_eq!(refused(good.with_trials(1, u32::MAX)), "trials");
+    assert_eq!(refused(good.with_probes(255)), "nothing");
+    assert_eq!(refused(good.with_probes_at_once(0)), "probes");
+    assert_eq!(refused(good.with_probes_at_once(4)), "probes");
+    assert_eq!(refused(good.with_half_open_for(Duration::ZERO)), "half_open_for");
+    assert_eq!(refused(good.with_open_for(Duration::ZERO)), "open_for");
+    assert_eq!(refused(good.with_open_for(Duration::MAX).without_half_open_deadline()), "nothing");
+    assert_eq!(refused(good.with_open_for(Duration::from_nanos(1))), "nothing");
+}
+
+#[test]
+fn growing_open_periods_that_make_no_sense_are_refused_by_the_field_at_fault() {
+    let refused = |periods| match Config::new().with_open_backoff(periods, 0) {
+        Ok(config) => refused(config),
+        Err(error) => error.field(),
+    };
+    assert_eq!(refused(Backoff::new()), "nothing");
+    assert_eq!(refused(Backoff::none()), "open_for");
+    assert_eq!(refused(Backoff::table(&[])), "table");
+    assert_eq!(refused(Backoff::table(&[Duration::ZERO, SECOND])), "open_for");
+    assert_eq!(refused(Backoff::constant(Duration::ZERO)), "base");
+    assert_eq!(refused(Backoff::constant(HOUR).with_cap(SECOND)), "cap");
+    assert_eq!(refused(Backoff::new().with_jitter(Jitter::Proportional(Ratio::percent(101)))), "jitter");
+    assert_eq!(refused(Backoff::new().with_factor(Ratio::percent(99))), "factor");
+}
+
+#[test]
+fn the_defaults_are_the_documented_ones() {
+    let breaker = breaker(Config::default());
+    trip(&breaker, at(0));
+    assert_eq!(breaker.snapshot(&at(0)).until, Some(at(60)));
+    let probes: Vec<_> = (0..10).filter_map(|_| breaker.try_acquire(at(60)).ok()).collect();
+    assert_eq!((probes.len(), breaker.snapshot(&at(60)).until), (3, Some(at(120))));
+    drop(probes);
+    assert_eq!(breaker.state(), StateKind::HalfOpen, "abandoned probes are neutral");
+}
+
+#[test]
+fn a_breaker_is_built_at_compile_time() {
+    const TRIP: (ConsecutiveFailures, FailureRate) =
+        (ConsecutiveFailures::DEFAULT, valid!(valid!(FailureRate::new(Ratio::percent(50), 20)).with_minimum_calls(10)));
+    const PERIODS: Backoff = Backoff::exponential(SECOND).with_cap(HOUR);
+    const BREAKER: CircuitBreaker<Local, Growing<(ConsecutiveFailures, FailureRate)>> = CircuitBreaker::new(valid!(
+        valid!(Config::new().with_trip(TRIP).with_open_backoff(PERIODS, 7))
+            .with_half_open_for(SECOND)
+            .with_abandoned(Abandoned::FailureAfter(SECOND))
+            .validate()
+    ));
+    let breaker = BREAKER;
+    trip(&breaker, at(0));
+}
+
+#[cfg(feature = "critical-section")]
+#[test]
+fn a_breaker_in_a_static_is_shared_by_threads() {
+    use crate::cell::CriticalSection;
+
+    static BREAKER: CircuitBreaker<CriticalSection> =
+        CircuitBreaker::new(valid!(Config::new().with_trip(valid!(ConsecutiveFailures::new(400))).validate()));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..100).for_each(|_| BREAKER.try_acquire(at(0)).expect("closed").failure()));
+        }
+    });
+    assert_eq!(BREAKER.state(), StateKind::Open, "no failure was lost");
+}

@@ -3,13 +3,21 @@
 //! A condition is a type of its own, chosen at compile time: who counts consecutive failures carries no window, in memory or
 //! in code. A pair of conditions is one too, and trips when either does.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "windows, thresholds and periods are bounded where they are made, so that nothing here overflows"
+)]
+
 use core::fmt::Debug;
 use core::num::NonZeroU32;
 use core::time::Duration;
 
+use crate::backoff::Backoff;
 use crate::cell::Fresh;
 use crate::config::{ConfigError, refuse};
 use crate::ratio::Ratio;
+use crate::rng::Rng;
 use crate::time::{Instant, Span};
 
 /// Consecutive failures that open a breaker, unless said otherwise.
@@ -34,8 +42,18 @@ pub trait Trip {
     /// it can't say without the time.
     fn record(&self, meter: &mut Self::Meter, failed: bool, now: Option<Instant>) -> Option<bool>;
 
+    /// Whether the meter is one that a success leaves as it is, so that the success need not be recorded at all. It may say no
+    /// when in doubt.
+    fn is_healthy(&self, meter: &Self::Meter) -> bool;
+
     /// What has been counted. The failure meter needs the time for it.
     fn counts(&self, meter: &Self::Meter, now: Option<Instant>) -> Counts;
+
+    /// How long the breaker stays open when it has reopened so many times in a row: the configured period, always.
+    fn open_span(&self, configured: Span, reopened: u8, now: Instant) -> Span {
+        let _ = (reopened, now);
+        configured
+    }
 }
 
 /// A meter small enough for a lock-free cell: at most [`BITS`] bits, all zero when fresh.
@@ -91,6 +109,11 @@ impl Trip for ConsecutiveFailures {
     fn record(&self, meter: &mut Consecutive, failed: bool, _: Option<Instant>) -> Option<bool> {
         meter.0 = if failed { meter.0.saturating_add(1) } else { 0 };
         Some(meter.0 >= self.threshold)
+    }
+
+    #[inline]
+    fn is_healthy(&self, meter: &Consecutive) -> bool {
+        meter.0 == 0
     }
 
     fn counts(&self, meter: &Consecutive, _: Option<Instant>) -> Counts {
@@ -191,13 +214,15 @@ impl Trip for FailureRate {
 
     #[inline]
     fn record(&self, meter: &mut Ring, failed: bool, _: Option<Instant>) -> Option<bool> {
-        // A full window without a failure is a fixed point of success: nothing changes, and nothing is judged.
-        if !failed && meter.0 == 1 << self.window {
-            return Some(false);
-        }
         *meter = meter.push(failed, self.window);
         let calls = meter.calls();
         Some(calls >= self.minimum_calls.into() && self.rate.reached_by(meter.failures(), calls))
+    }
+
+    /// A full window without a failure: pushing a success onto it changes nothing.
+    #[inline]
+    fn is_healthy(&self, meter: &Ring) -> bool {
+        meter.0 == 1 << self.window
     }
 
     fn counts(&self, meter: &Ring, _: Option<Instant>) -> Counts {
@@ -281,11 +306,31 @@ impl Trip for FailureMeter {
         Some(meter.0 > now + self.limit())
     }
 
+    #[inline]
+    fn is_healthy(&self, _: &Drained) -> bool {
+        true
+    }
+
     fn counts(&self, meter: &Drained, now: Option<Instant>) -> Counts {
         let level = now.map_or(0, |now| meter.0.saturating_sub(now.as_nanos() >> UNIT));
-        let failures = u32::try_from(level).unwrap_or(u32::MAX).div_ceil(self.interval.get());
+        // Never more than full and the one that tripped, which a clock that stepped back would make it.
+        let failures = div_ceil(level, self.interval).min(self.failures.saturating_add(1));
         Counts { calls: failures, failures }
     }
+}
+
+/// `level / interval`, rounded up, saturating. By hand: a 64-bit division is a routine of 400 instructions on a small chip.
+const fn div_ceil(level: u64, interval: NonZeroU32) -> u32 {
+    let (mut rest, mut quotient, mut bit) = (level, 0_u32, 32_u32);
+    while bit != 0 {
+        bit = bit.saturating_sub(1);
+        let part = (interval.get() as u64) << bit;
+        if part <= rest {
+            rest = rest.saturating_sub(part);
+            quotient |= 1 << bit;
+        }
+    }
+    quotient.saturating_add((rest != 0) as u32)
 }
 
 impl PackedMeter for Drained {
@@ -302,6 +347,58 @@ impl PackedMeter for Drained {
     }
 }
 
+/// Another trip condition, with open periods that grow each time the breaker reopens without having closed in between.
+///
+/// A type of its own, so that who keeps to one period carries no arithmetic of delays.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Growing<T> {
+    trip: T,
+    periods: Backoff,
+    rng: Rng,
+}
+
+impl<T> Growing<T> {
+    /// Periods in place of the configured one: the first is `periods.delay(1)`. Their jitter comes from `seed` (entropy, or the device's own
+    /// number) and the time of the opening.
+    ///
+    /// # Errors
+    /// The field of the backoff that makes no sense, and why.
+    pub const fn new(trip: T, periods: Backoff, seed: u64) -> Result<Self, ConfigError>
+    where
+        T: Copy,
+    {
+        match periods.check() {
+            Ok(()) => Ok(Self { trip, periods, rng: Rng::new(seed) }),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl<T: Trip> Trip for Growing<T> {
+    type Meter = T::Meter;
+
+    #[inline]
+    fn record(&self, meter: &mut Self::Meter, failed: bool, now: Option<Instant>) -> Option<bool> {
+        self.trip.record(meter, failed, now)
+    }
+
+    #[inline]
+    fn is_healthy(&self, meter: &Self::Meter) -> bool {
+        self.trip.is_healthy(meter)
+    }
+
+    fn counts(&self, meter: &Self::Meter, now: Option<Instant>) -> Counts {
+        self.trip.counts(meter, now)
+    }
+
+    fn open_span(&self, _: Span, reopened: u8, now: Instant) -> Span {
+        let time = now.as_nanos();
+        let random = self.rng.at((time ^ (time >> 32)) as u32);
+        self.periods.jittered_span(u32::from(reopened).saturating_add(1), Span::ZERO, random)
+    }
+}
+
 /// Two meters side by side.
 impl<A: Fresh, B: Fresh> Fresh for (A, B) {
     const FRESH: Self = (A::FRESH, B::FRESH);
@@ -315,6 +412,15 @@ impl<A: Trip, B: Trip> Trip for (A, B) {
         let trips = (self.0.record(&mut first, failed, now)?, self.1.record(&mut second, failed, now)?);
         *meter = (first, second);
         Some(trips.0 || trips.1)
+    }
+
+    #[inline]
+    fn is_healthy(&self, meter: &Self::Meter) -> bool {
+        self.0.is_healthy(&meter.0) && self.1.is_healthy(&meter.1)
+    }
+
+    fn open_span(&self, configured: Span, reopened: u8, now: Instant) -> Span {
+        self.0.open_span(configured, reopened, now).max(self.1.open_span(configured, reopened, now))
     }
 
     /// The counts of the first condition.
@@ -337,3 +443,6 @@ impl<A: PackedMeter, B: PackedMeter> PackedMeter for (A, B) {
         (A::from_bits(bits >> B::BITS), B::from_bits(bits & ((1 << B::BITS) - 1)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,11 @@ use failsoft_core::testing::{ManualClock, Recorder, Script, Step, VirtualExecuto
 use failsoft_core::timeout::Timeout;
 use failsoft_core::{Failure, Pipeline, Ratio, Rng, Verdict, valid};
 
+/// The seed of the script that the host and the chips compare.
+pub const SEED: u64 = 0x5EED;
+/// Its steps, for each policy: enough to visit every state, few enough for a chip's log.
+pub const STEPS: u32 = 600;
+
 /// Runs the script of `seed`, with `steps` steps for each policy, and writes its log.
 ///
 /// `W` holds the states that fit two words, `T` the table of the degradation's services.
@@ -50,7 +55,13 @@ where
     let meter = valid!(FailureMeter::new(4, Duration::from_secs(2)));
     breaker::<W, _>("consecutive", common.with_trip(consecutive), seed, steps, log)?;
     breaker::<W, _>("rate", common.with_trip(rate), seed, steps, log)?;
-    breaker::<W, _>("meter", common.with_trip(meter).with_open_backoff(growing).with_seed(seed), seed, steps, log)?;
+    breaker::<W, _>(
+        "meter",
+        common.with_trip(meter).with_open_backoff(growing, seed).map_err(|_| fmt::Error)?,
+        seed,
+        steps,
+        log,
+    )?;
     bulkhead::<W>(seed, steps, log)?;
     degradation::<T>(seed, steps, log)?;
     pipeline::<W>(seed, steps, log)

@@ -1,0 +1,359 @@
+//! The trip conditions by themselves, each against the plainest statement of what it means.
+
+#![allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "tests")]
+
+use std::vec::Vec;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// One unit of the failure meter.
+const TICK: Duration = Duration::from_nanos(1 << UNIT);
+
+fn consecutive(threshold: u32) -> ConsecutiveFailures {
+    ConsecutiveFailures::new(threshold).expect("a good threshold")
+}
+
+fn rate(percent: u32, window: u32, minimum: u32) -> FailureRate {
+    let rate = FailureRate::new(Ratio::percent(percent), window).expect("a good rate");
+    rate.with_minimum_calls(minimum).expect("a good minimum")
+}
+
+fn meter(failures: u32, period: Duration) -> FailureMeter {
+    FailureMeter::new(failures, period).expect("a good meter")
+}
+
+fn after(span: Duration) -> Instant {
+    Instant::START.saturating_add(span)
+}
+
+/// Feeds outcomes (failed or not) without a clock, and returns the last answer.
+fn feed<T: Trip>(trip: &T, meter: &mut T::Meter, outcomes: impl IntoIterator<Item = bool>) -> bool {
+    outcomes.into_iter().map(|failed| trip.record(meter, failed, None).expect("no need of the time")).last()
+        == Some(true)
+}
+
+fn feed_fresh<T: Trip>(trip: &T, outcomes: impl IntoIterator<Item = bool>) -> bool {
+    let mut meter = Fresh::FRESH;
+    feed(trip, &mut meter, outcomes)
+}
+
+/// Fails at an instant, and says whether that trips.
+fn fails(trip: &FailureMeter, meter: &mut Drained, now: Instant) -> bool {
+    trip.record(meter, true, Some(now)).expect("it has the time")
+}
+
+fn refused<T>(result: Result<T, ConfigError>) -> &'static str {
+    result.err().map_or("nothing", |error| error.field())
+}
+
+// Consecutive failures
+
+#[test]
+fn so_many_failures_in_a_row_trip_and_a_success_starts_the_count_over() {
+    let (trip, mut meter) = (consecutive(3), Consecutive::FRESH);
+    assert!(!feed(&trip, &mut meter, [true, true, false, true, true]));
+    assert_eq!(trip.counts(&meter, None), Counts { calls: 2, failures: 2 });
+    assert!(feed(&trip, &mut meter, [true]));
+    assert!(feed_fresh(&consecutive(1), [true]));
+}
+
+#[test]
+fn the_count_of_consecutive_failures_reaches_its_largest_threshold_and_stops_there() {
+    let (trip, mut meter) = (consecutive(65_535), Consecutive::FRESH);
+    assert!(!feed(&trip, &mut meter, (0..65_534).map(|_| true)));
+    assert!(feed(&trip, &mut meter, [true]));
+    assert!(feed(&trip, &mut meter, (0..100_000).map(|_| true)));
+    assert_eq!(trip.counts(&meter, None).failures, 65_535);
+}
+
+#[test]
+fn thresholds_that_the_counter_cannot_reach_are_refused() {
+    for threshold in [0, 65_536, u32::MAX] {
+        assert_eq!(refused(ConsecutiveFailures::new(threshold)), "threshold");
+    }
+    assert_eq!(ConsecutiveFailures::new(5), Ok(ConsecutiveFailures::DEFAULT));
+}
+
+// Failure rates
+
+#[test]
+fn a_rate_trips_exactly_at_its_value_and_not_one_call_below() {
+    assert!(feed_fresh(&rate(30, 10, 10), [true, true, true, false, false, false, false, false, false, false]));
+    assert!(!feed_fresh(&rate(31, 10, 10), [true, true, true, false, false, false, false, false, false, false]));
+    assert!(feed_fresh(&rate(100, 47, 47), [true; 47]));
+    assert!(!feed_fresh(&rate(100, 47, 47), (0..47).map(|call| call != 46)));
+    let third = FailureRate::new(Ratio::basis_points(3_333), 3).expect("a good rate");
+    assert!(feed_fresh(&third, [true, false, false]));
+    let more = FailureRate::new(Ratio::basis_points(3_334), 3).expect("a good rate");
+    assert!(!feed_fresh(&more, [true, false, false]));
+}
+
+#[test]
+fn nothing_trips_before_the_minimum_of_calls_and_the_call_that_completes_it_may() {
+    let (trip, mut meter) = (rate(50, 10, 4), Ring::FRESH);
+    assert!(!feed(&trip, &mut meter, [true, true, true]));
+    // A success can be the one that trips: three of four failed.
+    assert!(feed(&trip, &mut meter, [false]));
+}
+
+#[test]
+fn every_window_of_every_short_script_counts_what_a_list_of_its_last_calls_does() {
+    for window in 1..=5_u32 {
+        for minimum in 1..=window {
+            let trip = rate(50, window, minimum);
+            for script in 0..1_u32 << 12 {
+                let calls: Vec<bool> = (0..12).map(|call| script >> call & 1 == 1).collect();
+                assert_window(&trip, &calls, window as usize, minimum as usize);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_largest_window_counts_what_a_list_of_its_last_calls_does() {
+    let mut random = Rng::new(47);
+    let calls: Vec<bool> = (0..10_000).map(|_| random.next().is_multiple_of(2)).collect();
+    assert_window(&rate(50, 47, 20), &calls, 47, 20);
+}
+
+fn assert_window(trip: &FailureRate, calls: &[bool], window: usize, minimum: usize) {
+    let mut meter = Ring::FRESH;
+    for end in 1..=calls.len() {
+        let last = &calls[end.saturating_sub(window)..end];
+        let failures = last.iter().filter(|failed| **failed).count();
+        let met = feed(trip, &mut meter, [calls[end - 1]]);
+        let expected = last.len() >= minimum && failures * 2 >= last.len();
+        let counts = Counts { calls: last.len() as u32, failures: failures as u32 };
+        assert_eq!((met, trip.counts(&meter, None)), (expected, counts), "{trip:?} after {end} of {calls:?}");
+    }
+}
+
+#[test]
+fn rates_and_windows_that_make_no_sense_are_refused_by_the_field_at_fault() {
+    let half = Ratio::percent(50);
+    assert_eq!(refused(FailureRate::new(Ratio::ZERO, 10)), "rate");
+    assert_eq!(refused(FailureRate::new(Ratio::basis_points(10_001), 10)), "rate");
+    assert_eq!(refused(FailureRate::new(Ratio::percent(u32::MAX), 10)), "rate");
+    assert_eq!(refused(FailureRate::new(half, 0)), "window");
+    assert_eq!(refused(FailureRate::new(half, 48)), "window");
+    assert_eq!(refused(FailureRate::new(half, 256 + 5)), "window");
+    assert_eq!(refused(FailureRate::new(Ratio::ONE, 47)), "nothing");
+    let good = FailureRate::new(half, 10).expect("a good rate");
+    assert_eq!(refused(good.with_minimum_calls(0)), "minimum_calls");
+    assert_eq!(refused(good.with_minimum_calls(11)), "minimum_calls");
+    assert_eq!(refused(good.with_minimum_calls(256 + 5)), "minimum_calls");
+    assert_eq!(refused(good.with_minimum_calls(10)), "nothing");
+}
+
+// The failure meter
+
+#[test]
+fn a_burst_of_as_many_failures_as_the_meter_allows_passes_and_one_more_trips() {
+    for failures in [1, 2, 10, 1_000] {
+        let (trip, mut meter) = (meter(failures, HOUR), Drained::FRESH);
+        for failure in 1..=failures {
+            assert!(!fails(&trip, &mut meter, after(HOUR)), "failure {failure} of {failures}");
+        }
+        assert!(fails(&trip, &mut meter, after(HOUR)));
+    }
+}
+
+#[test]
+fn a_full_meter_takes_another_failure_when_one_has_drained_and_not_a_tick_before() {
+    // 4 failures in 400 ticks: one drains in 100.
+    let trip = meter(4, 400 * TICK);
+    let full_after = |wait: Duration| {
+        let mut meter = Drained::FRESH;
+        (0..4).for_each(|_| assert!(!fails(&trip, &mut meter, after(HOUR))));
+        fails(&trip, &mut meter, after(HOUR + wait))
+    };
+    assert!(full_after(98 * TICK));
+    assert!(!full_after(101 * TICK));
+}
+
+#[test]
+fn failures_at_the_allowed_pace_never_trip_and_at_a_faster_one_do() {
+    let trip = meter(4, 400 * TICK);
+    let trips_at = |pace: u32| {
+        let mut meter = Drained::FRESH;
+        (1..=10_000_u32).position(|failure| fails(&trip, &mut meter, after(failure * pace * TICK)))
+    };
+    assert_eq!(trips_at(100), None);
+    // It fills by one tick a failure, and is over the full 400 once it had 300 left for the last one.
+    assert_eq!(trips_at(99), Some(301));
+}
+
+#[test]
+fn successes_leave_the_meter_as_it_is_and_need_no_time() {
+    let (trip, mut meter) = (meter(2, HOUR), Drained::FRESH);
+    assert!(!fails(&trip, &mut meter, after(HOUR)));
+    let before = meter;
+    assert_eq!(trip.record(&mut meter, false, None), Some(false));
+    assert_eq!(trip.record(&mut meter, true, None), None, "a failure does need it");
+    assert_eq!(meter, before);
+}
+
+#[test]
+fn a_clock_that_steps_back_an_hour_neither_blinds_the_meter_nor_trips_it_by_itself() {
+    let (trip, mut meter) = (meter(4, SECOND), Drained::FRESH);
+    (0..4).for_each(|_| assert!(!fails(&trip, &mut meter, after(HOUR))));
+    assert_eq!(trip.counts(&meter, Some(after(SECOND))), Counts { calls: 5, failures: 5 }, "no more than full and one");
+    // It was full, and so it is: the first failure is one too many, and a second later none is left.
+    assert!(fails(&trip, &mut meter, after(SECOND)));
+    assert!(!fails(&trip, &mut meter, after(2 * SECOND + SECOND / 2)));
+    assert_eq!(trip.counts(&meter, Some(after(10 * SECOND))), Counts::default());
+}
+
+#[test]
+fn after_a_century_without_failures_the_meter_is_empty() {
+    let (trip, mut meter) = (meter(4, SECOND), Drained::FRESH);
+    (0..4).for_each(|_| assert!(!fails(&trip, &mut meter, after(SECOND))));
+    let century = Instant::from_millis(100 * 365 * 86_400 * 1_000);
+    assert_eq!(trip.counts(&meter, Some(century)), Counts::default());
+    (0..4).for_each(|_| assert!(!fails(&trip, &mut meter, century)));
+    assert!(fails(&trip, &mut meter, century));
+}
+
+#[test]
+fn the_meter_shows_how_many_failures_it_holds_however_long_its_period() {
+    for period in [SECOND, HOUR, 24 * HOUR, 300 * HOUR, 700 * HOUR] {
+        let (trip, mut meter) = (meter(10, period), Drained::FRESH);
+        for failures in 1..=11 {
+            fails(&trip, &mut meter, after(HOUR));
+            assert_eq!(trip.counts(&meter, Some(after(HOUR))), Counts { calls: failures, failures }, "{period:?}");
+        }
+        assert_eq!(trip.counts(&meter, None), Counts::default(), "unknown without the time");
+    }
+}
+
+#[test]
+fn meters_that_cannot_be_measured_are_refused_by_the_field_at_fault() {
+    let longest = TICK * u32::MAX;
+    assert_eq!(refused(FailureMeter::new(0, SECOND)), "failures");
+    assert_eq!(refused(FailureMeter::new(1, Duration::ZERO)), "period");
+    assert_eq!(refused(FailureMeter::new(1, TICK - Duration::from_nanos(1))), "period");
+    assert_eq!(refused(FailureMeter::new(1, TICK)), "nothing");
+    assert_eq!(refused(FailureMeter::new(100, 99 * TICK)), "period");
+    assert_eq!(refused(FailureMeter::new(1, longest)), "nothing");
+    assert_eq!(refused(FailureMeter::new(1, longest + TICK)), "period");
+    assert_eq!(refused(FailureMeter::new(1, Duration::MAX)), "period");
+    assert_eq!(refused(FailureMeter::new(u32::MAX, Duration::MAX)), "nothing");
+}
+
+#[test]
+fn the_largest_meter_at_the_clocks_end_overflows_nowhere() {
+    let (trip, mut meter) = (meter(u32::MAX, Duration::MAX), Drained::FRESH);
+    for now in [Instant::START, Instant::MAX, Instant::from_nanos(u64::MAX - 1), Instant::START] {
+        fails(&trip, &mut meter, now);
+        assert_eq!(meter.to_bits() >> BITS, 0);
+    }
+}
+
+#[test]
+fn division_by_hand_is_division() {
+    let mut random = Rng::new(3);
+    for _ in 0..20_000 {
+        let level = (u64::from(random.next()) << 32 | u64::from(random.next())) >> (random.next() % 64);
+        let interval = NonZeroU32::new(random.next() >> (random.next() % 32)).unwrap_or(NonZeroU32::MIN);
+        let exact = level.div_ceil(u64::from(interval.get()));
+        assert_eq!(div_ceil(level, interval), u32::try_from(exact).unwrap_or(u32::MAX), "{level} / {interval}");
+    }
+}
+
+// Pairs
+
+#[test]
+fn a_pair_trips_when_either_does_and_shows_the_counts_of_the_first() {
+    let trip = (consecutive(3), rate(50, 10, 10));
+    let mut meter = Fresh::FRESH;
+    assert!(feed(&trip, &mut meter, [false, true, true, true]), "by three in a row");
+    assert_eq!(trip.counts(&meter, None), Counts { calls: 3, failures: 3 });
+    assert!(!feed(&trip, &mut meter, [false, true, false, true, false]));
+    assert!(feed(&trip, &mut meter, [true]), "by six of the last ten");
+    let nested = (consecutive(100), trip);
+    assert!(feed_fresh(&nested, [true, true, true]));
+}
+
+#[test]
+fn a_pair_that_lacks_the_time_for_one_leaves_both_as_they_were() {
+    for swapped in [false, true] {
+        let (one, other) = (consecutive(3), meter(2, HOUR));
+        let (mut count, mut level) = (Consecutive::FRESH, Drained::FRESH);
+        let answer = if swapped {
+            let mut pair = (level, count);
+            let answer = (other, one).record(&mut pair, true, None);
+            (level, count) = pair;
+            answer
+        } else {
+            let mut pair = (count, level);
+            let answer = (one, other).record(&mut pair, true, None);
+            (count, level) = pair;
+            answer
+        };
+        assert_eq!((answer, count, level), (None, Consecutive::FRESH, Drained::FRESH));
+    }
+}
+
+// What the breaker relies on
+
+/// Random outcomes: where a meter calls itself healthy, a success changes nothing and trips nothing; and its bits hold it.
+fn assert_contract<T: Trip<Meter: PackedMeter>>(trip: &T, seed: u64) {
+    let mut random = Rng::new(seed);
+    let (mut meter, mut now, mut healthy) = (T::Meter::FRESH, Instant::START, 0);
+    assert_eq!(meter.to_bits(), 0, "fresh is zero");
+    for _ in 0..20_000 {
+        now = now.saturating_add(TICK * (random.next() % 1_000));
+        let failed = random.next() % 100 < 2;
+        let mut after_success = meter;
+        let tripped = trip.record(&mut after_success, false, Some(now));
+        if trip.is_healthy(&meter) {
+            healthy += 1;
+            assert_eq!((after_success, tripped), (meter, Some(false)));
+        }
+        trip.record(&mut meter, failed, Some(now)).expect("it has the time");
+        assert_eq!(T::Meter::from_bits(meter.to_bits()), meter);
+        assert_eq!(meter.to_bits() >> <T::Meter as PackedMeter>::BITS, 0, "within its bits: {meter:?}");
+    }
+    assert!(healthy > 1_000, "a fast path that is never taken");
+}
+
+#[test]
+fn a_meter_that_calls_itself_healthy_is_a_fixed_point_of_success_and_its_bits_are_all_of_it() {
+    assert_contract(&consecutive(5), 1);
+    assert_contract(&rate(50, 10, 5), 2);
+    assert_contract(&rate(50, 47, 47), 3);
+    assert_contract(&rate(1, 1, 1), 4);
+    assert_contract(&meter(5, SECOND), 5);
+    assert_contract(&(consecutive(5), consecutive(9)), 6);
+}
+
+#[test]
+fn growing_periods_change_nothing_but_the_periods() {
+    let (plain, periods) = (rate(50, 4, 2), Backoff::exponential(SECOND));
+    let growing = Growing::new(plain, periods, 1).expect("good periods");
+    let (mut one, mut other) = (Ring::FRESH, Ring::FRESH);
+    let mut random = Rng::new(9);
+    for _ in 0..1_000 {
+        let failed = random.next().is_multiple_of(2);
+        assert_eq!(growing.record(&mut one, failed, None), plain.record(&mut other, failed, None));
+        assert_eq!((one, growing.counts(&one, None)), (other, plain.counts(&other, None)));
+        assert_eq!(growing.is_healthy(&one), plain.is_healthy(&other));
+    }
+    assert_eq!(plain.open_span(Span::of(HOUR), 3, Instant::START), Span::of(HOUR));
+    let span = growing.open_span(Span::of(HOUR), 3, Instant::START).duration();
+    assert!((SECOND * 36 / 5..=SECOND * 44 / 5).contains(&span), "8 s, more or less a tenth: {span:?}");
+}
+
+#[test]
+fn a_pair_stays_open_for_the_longer_of_its_periods() {
+    let growing = |base| {
+        let periods = Backoff::exponential(base).with_jitter(crate::backoff::Jitter::None);
+        Growing::new(consecutive(1), periods, 0).expect("good periods")
+    };
+    let span = |pair: (Growing<_>, Growing<_>)| pair.open_span(Span::of(HOUR), 2, Instant::START).duration();
+    assert_eq!(span((growing(SECOND), growing(3 * SECOND))), 12 * SECOND);
+    assert_eq!(span((growing(3 * SECOND), growing(SECOND))), 12 * SECOND);
+}

@@ -1,0 +1,48 @@
+//! An executor that sleeps by WFI.
+
+use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use cortex_m::asm;
+use embassy_executor::{Spawner, raw};
+use static_cell::StaticCell;
+
+use crate::{chip, clock};
+
+/// Whether a task has been woken since the last poll.
+static WOKEN: AtomicBool = AtomicBool::new(false);
+
+#[unsafe(export_name = "__pender")]
+fn pend(_context: *mut ()) {
+    WOKEN.store(true, Ordering::Release);
+}
+
+/// Starts the board, lets `init` spawn the first tasks, and runs them for ever.
+///
+/// embassy's own executor for these cores waits by WFE, on which QEMU spins. This one waits by WFI, so an idle image costs the
+/// host nothing, and the instruction counter can skip the wait.
+///
+/// # Panics
+///
+/// When called twice.
+pub fn run(init: impl FnOnce(Spawner)) -> ! {
+    static EXECUTOR: StaticCell<raw::Executor> = StaticCell::new();
+
+    chip::start();
+    clock::start();
+    let executor = EXECUTOR.init(raw::Executor::new(ptr::null_mut()));
+    init(executor.spawner());
+    loop {
+        // SAFETY: polled here only, and no task can call `run` a second time.
+        unsafe { executor.poll() };
+        // Interrupts are masked: one that comes between the question and WFI is still pending then, and ends the WFI.
+        critical_section::with(|_| {
+            if WOKEN.load(Ordering::Acquire) {
+                WOKEN.store(false, Ordering::Release);
+            } else {
+                asm::dsb();
+                asm::wfi();
+            }
+        });
+    }
+}

@@ -1,0 +1,60 @@
+//! Stellaris LM3S6965 evaluation board: Cortex-M3.
+
+use crate::register::Register;
+
+/// A whole number of cycles per microsecond: see [`start`].
+pub(crate) const CORE_HZ: u32 = 20_000_000;
+
+const RUN_MODE_CLOCK: Register = Register::at(0x400F_E060);
+const DIVISOR: u32 = 0xF << 23;
+const USE_DIVISOR: u32 = 1 << 22;
+
+/// Divides the PLL's 200 MHz by ten. At reset it is sixteen, and 12.5 MHz can't count microseconds.
+pub(crate) fn start() {
+    RUN_MODE_CLOCK.write(RUN_MODE_CLOCK.read() & !DIVISOR | (10 - 1) << 23 | USE_DIVISOR);
+}
+
+/// The PL011 UART. Without its FIFOs there is one interrupt per byte, sent or received.
+pub(crate) mod uart {
+    use crate::register::Register;
+
+    pub(crate) const INTERRUPT: u16 = 5;
+
+    const DATA: Register = Register::at(0x4000_C000);
+    const FLAGS: Register = Register::at(0x4000_C018);
+    const LINE: Register = Register::at(0x4000_C02C);
+    const CONTROL: Register = Register::at(0x4000_C030);
+    const INTERRUPT_MASK: Register = Register::at(0x4000_C038);
+    const INTERRUPT_RAW: Register = Register::at(0x4000_C03C);
+    const INTERRUPT_CLEAR: Register = Register::at(0x4000_C044);
+
+    const RX_EMPTY: u32 = 1 << 4;
+    const EIGHT_BITS: u32 = 3 << 5;
+    const ENABLED: u32 = 1 | 1 << 8 | 1 << 9;
+    const RECEIVED: u32 = 1 << 4;
+    const SENT: u32 = 1 << 5;
+
+    pub(crate) fn start() {
+        LINE.write(EIGHT_BITS);
+        CONTROL.write(ENABLED);
+        INTERRUPT_MASK.write(RECEIVED | SENT);
+    }
+
+    /// The next received byte.
+    pub(crate) fn receive() -> Option<u8> {
+        INTERRUPT_CLEAR.write(RECEIVED);
+        (FLAGS.read() & RX_EMPTY == 0).then(|| DATA.read().to_le_bytes()[0])
+    }
+
+    /// Starts to send a byte; the one before it must have left.
+    pub(crate) fn send(byte: u8) {
+        DATA.write(byte.into());
+    }
+
+    /// Whether a byte has left since the last call.
+    pub(crate) fn take_sent() -> bool {
+        let sent = INTERRUPT_RAW.read() & SENT != 0;
+        INTERRUPT_CLEAR.write(SENT);
+        sent
+    }
+}

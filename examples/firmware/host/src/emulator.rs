@@ -1,0 +1,119 @@
+//! QEMU as a child process.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::ValueEnum;
+
+/// The chips that images are built for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Chip {
+    /// Cortex-M0: BBC micro:bit, without compare-and-swap.
+    M0,
+    /// Cortex-M3: Stellaris LM3S6965.
+    M3,
+}
+
+impl Chip {
+    fn machine(self) -> &'static str {
+        match self {
+            Self::M0 => "microbit",
+            Self::M3 => "lm3s6965evb",
+        }
+    }
+}
+
+/// What the UART is joined to.
+pub(crate) enum Link<'a> {
+    /// Nothing. Time is virtual, and an instruction takes 2^`shift` ns.
+    None { shift: u8 },
+    /// A socket somebody listens on.
+    Socket(&'a Path),
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Verdict {
+    /// By the image, with its exit code.
+    Exited(u8),
+    /// By force.
+    LimitReached,
+}
+
+/// A running emulator. It ends with its owner.
+pub(crate) struct Emulator(Child);
+
+impl Emulator {
+    pub(crate) fn start(chip: Chip, image: &Path, seed: u32, link: Link<'_>) -> anyhow::Result<Self> {
+        let mut command = Command::new("qemu-system-arm");
+        command.args(["-machine", chip.machine(), "-display", "none", "-monitor", "none"]);
+        // The first argument is the program's name.
+        command.arg("-semihosting-config");
+        command.arg(format!("enable=on,target=native,arg=image,arg=seed={seed}"));
+        match link {
+            // `sleep=off` jumps over the time in which the image waits.
+            Link::None { shift } => {
+                command.args(["-serial", "null", "-icount"]).arg(format!("shift={shift},sleep=off"))
+            }
+            Link::Socket(path) => command.arg("-serial").arg(format!("unix:{}", path.display())),
+        };
+        command.arg("-kernel").arg(image);
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("starting qemu-system-arm")?;
+        if let Some(complaints) = child.stderr.take() {
+            thread::spawn(move || pass_on(BufReader::new(complaints)));
+        }
+        Ok(Self(child))
+    }
+
+    /// What the image writes: defmt's frames, or text.
+    ///
+    /// # Panics
+    ///
+    /// When called twice.
+    pub(crate) fn take_output(&mut self) -> ChildStdout {
+        self.0.stdout.take().expect("taken once")
+    }
+
+    /// Waits until the image ends, or ends it after `limit`.
+    pub(crate) fn wait(&mut self, limit: Duration) -> anyhow::Result<Verdict> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.0.try_wait()? {
+                let code = status.code().with_context(|| format!("the emulator ended by {status}"))?;
+                return Ok(Verdict::Exited(u8::try_from(code)?));
+            }
+            if Instant::now() >= deadline {
+                self.0.kill()?;
+                self.0.wait()?;
+                return Ok(Verdict::LimitReached);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        // Both fail when it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn pass_on(complaints: impl BufRead) {
+    for line in complaints.lines().map_while(Result::ok) {
+        // QEMU's own about lm3s6965evb, before the image's first instruction.
+        if line != "Timer with period zero, disabling" {
+            eprintln!("{line}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A sensor hub: it polls a sensor on a Modbus line that is anything but reliable, and always has an answer.
+//!
+//! The line is the board's UART; the sensor is played by the host program, from a seed. Two tasks use the line, each call of
+//! theirs through the [policies](policies); what the hub still promises follows from the [level](health) of degradation.
+
+#![no_std]
+#![no_main]
+
+mod bus;
+mod health;
+mod policies;
+mod tally;
+
+use core::cell::RefCell;
+
+use board::{Uart, Watchdog};
+use bus::Bus;
+use embassy_time::{Duration, Instant, Timer, with_timeout};
+use failsoft_embassy::Embassy;
+use health::Health;
+use policies::Line;
+use sensor_protocol::{DEVICE, END_OF_RUN, TEMPERATURE};
+use static_cell::StaticCell;
+use tally::{Tally, exit_code};
+
+/// Between two polls.
+const PERIOD: Duration = Duration::from_millis(50);
+/// Between two looks at the line by the diagnostics.
+const DIAGNOSTICS: Duration = Duration::from_millis(700);
+/// Much more than a poll and its pause take, in whatever way they end.
+const WATCHDOG: Duration = Duration::from_secs(2);
+/// Longer than the diagnostics can be at it.
+const REST: Duration = Duration::from_secs(1);
+/// The sensor's script is shorter.
+const LONGEST_RUN: Duration = Duration::from_secs(40);
+
+/// Polls the sensor, answers whoever asks for the temperature, and feeds the watchdog for each answer given.
+#[embassy_executor::task]
+async fn hub(line: &'static Line) {
+    let mut watchdog = Watchdog::start(WATCHDOG);
+    let (mut health, mut tally) = (Health::new(line.device()), Tally::default());
+    let start = Instant::now();
+
+    let ended = loop {
+        let polled = line.read(TEMPERATURE).await;
+        if let Ok(END_OF_RUN) = polled {
+            break true;
+        }
+        if start.elapsed() > LONGEST_RUN {
+            break false;
+        }
+        let answer = health.answer(&polled);
+        tally.count(&polled, answer);
+        // An answer of any level is progress. A hub that hangs gives none, and is not fed.
+        watchdog.feed();
+        Timer::after(PERIOD).await;
+    };
+
+    // The diagnostics may be on the line just now.
+    let _ = with_timeout(REST, async {
+        while !policies::at_rest() {
+            Timer::after(PERIOD).await;
+        }
+    })
+    .await;
+    tally.log();
+    health.log();
+    policies::log();
+    defmt::info!(
+        "the watchdog waited {=u64:ms} s at most; {=usize} bytes of stack used",
+        watchdog.longest_gap().as_millis(),
+        board::stack_used()
+    );
+    let verdict = if ended { tally.verdict(&health) } else { exit_code::NO_END };
+    board::exit(verdict)
+}
+
+/// Looks at the line now and then, beside the polls: what the bulkhead keeps apart.
+#[embassy_executor::task]
+async fn diagnostics(line: &'static Line) {
+    loop {
+        Timer::after(DIAGNOSTICS).await;
+        if let Err(failure) = line.read(TEMPERATURE).await {
+            defmt::debug!("diagnostics: {}", failure);
+        }
+    }
+}
+
+#[board::entry]
+fn main() -> ! {
+    static EXECUTOR: StaticCell<Embassy> = StaticCell::new();
+    static LINE: StaticCell<Line> = StaticCell::new();
+
+    let seed = board::argument("seed").unwrap_or_default();
+    defmt::info!("sensor hub, seed {=u32}", seed);
+    // Jitter must differ from device to device: here the seed stands for the device's own number.
+    let executor = EXECUTOR.init(Embassy::new(seed.into()));
+    let uart = defmt::unwrap!(Uart::take());
+    let line = LINE.init(Line::new(RefCell::new(Bus::new(uart, DEVICE)), executor));
+    board::run(|spawner| {
+        spawner.spawn(defmt::unwrap!(hub(line)));
+        spawner.spawn(defmt::unwrap!(diagnostics(line)));
+    })
+}

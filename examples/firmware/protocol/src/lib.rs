@@ -1,0 +1,17 @@
+//! What the hub and the sensor agree on: [Modbus RTU](modbus), and the sensor's address and registers.
+
+#![no_std]
+
+pub mod modbus;
+
+/// The sensor's address on the bus.
+pub const DEVICE: u8 = 17;
+
+/// Holds the temperature in tenths of a degree, or [`END_OF_RUN`].
+pub const TEMPERATURE: u16 = 0x0001;
+
+/// What the sensor can measure. A value outside of it was damaged on its way, and not noticed.
+pub const PLAUSIBLE: core::ops::RangeInclusive<u16> = 150..=350;
+
+/// Read from [`TEMPERATURE`] when the sensor has played its whole script.
+pub const END_OF_RUN: u16 = 0xFFFF;

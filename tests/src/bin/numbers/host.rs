@@ -1,0 +1,183 @@
+//! What is measured in time and memory on this machine.
+
+use core::hint::black_box;
+use core::time::Duration;
+use std::sync::Barrier;
+use std::time::Instant;
+
+use backon::BackoffBuilder;
+use failsoft_tokio::backoff::{Backoff, Jitter};
+use failsoft_tokio::{CircuitBreaker, Clock, Tokio};
+
+use crate::{Row, subjects};
+
+/// Calls in a batch: long enough for the clock, short enough to fall between two interruptions.
+const BATCH: u32 = 100_000;
+/// Batches of which the fastest counts.
+const BATCHES: u32 = 40;
+
+/// Nanoseconds per call of `work`, in the fastest of many batches.
+fn nanos<R>(mut work: impl FnMut(u32) -> R) -> f64 {
+    let mut best = f64::MAX;
+    for _ in 0..BATCHES {
+        let start = Instant::now();
+        for call in 0..BATCH {
+            black_box(work(black_box(call)));
+        }
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    best * 1e9 / f64::from(BATCH)
+}
+
+/// The same with two threads at it at once, each doing the whole batch.
+fn nanos_of_two<R>(work: impl Fn(u32) -> R + Sync) -> f64 {
+    let mut best = f64::MAX;
+    for _ in 0..BATCHES {
+        let barrier = Barrier::new(2);
+        let spans: Vec<f64> = std::thread::scope(|scope| {
+            let run = || {
+                barrier.wait();
+                let start = Instant::now();
+                for call in 0..BATCH {
+                    black_box(work(black_box(call)));
+                }
+                start.elapsed().as_secs_f64()
+            };
+            let threads = [scope.spawn(run), scope.spawn(run)];
+            threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+        });
+        best = best.min(spans.into_iter().fold(0.0, f64::max));
+    }
+    best * 1e9 / f64::from(BATCH)
+}
+
+fn ns(figure: f64) -> String {
+    format!("{figure:.2} ns")
+}
+
+pub(crate) fn rows() -> Vec<Row> {
+    let mut rows = vec![];
+    closed(&mut rows);
+    mixed(&mut rows);
+    open(&mut rows);
+    others(&mut rows);
+    memory(&mut rows);
+    rows
+}
+
+fn closed(rows: &mut Vec<Row>) {
+    let (consecutive, window) = (subjects::consecutive(), subjects::window());
+    let (recloser, failsafe) = (subjects::recloser(), subjects::failsafe());
+    let one = nanos(|_| subjects::call(&consecutive, true));
+    let ring = nanos(|_| subjects::call(&window, true));
+    let theirs = nanos(|_| subjects::call_recloser(&recloser, true));
+    let others = nanos(|_| subjects::call_failsafe(&failsafe, true));
+    rows.push(Row {
+        what: "closed breaker, success, 1 thread",
+        figure: format!("{} ({} with a window)", ns(one), ns(ring)),
+        reach: "≤ 1.5 ns, 5 × faster than recloser",
+        reached: Some(one <= 1.5 && theirs >= 5.0 * ring),
+        elsewhere: format!("recloser {} ({:.1} ×), failsafe {}", ns(theirs), theirs / ring, ns(others)),
+    });
+    let two = nanos_of_two(|_| subjects::call(&window, true));
+    let theirs = nanos_of_two(|_| subjects::call_recloser(&recloser, true));
+    rows.push(Row {
+        what: "closed breaker, success, 2 threads",
+        figure: ns(two),
+        reach: "≤ 1.3 × one thread, 50 × faster than recloser",
+        reached: Some(two <= 1.3 * ring && theirs >= 50.0 * two),
+        elsewhere: format!("recloser {} ({:.0} ×)", ns(theirs), theirs / two),
+    });
+}
+
+fn mixed(rows: &mut Vec<Row>) {
+    let (window, recloser) = (subjects::window(), subjects::recloser());
+    let ours = nanos(|call| subjects::call(&window, call % 10 != 0));
+    let theirs = nanos(|call| subjects::call_recloser(&recloser, call % 10 != 0));
+    rows.push(Row {
+        what: "closed breaker, 10 % failures, 1 thread",
+        figure: ns(ours),
+        reach: "no slower than recloser",
+        reached: Some(ours <= theirs),
+        elsewhere: format!("recloser {} ({:.1} ×)", ns(theirs), theirs / ours),
+    });
+}
+
+fn open(rows: &mut Vec<Row>) {
+    let (breaker, recloser) = (subjects::consecutive(), subjects::recloser());
+    for _ in 0..100 {
+        subjects::call(&breaker, false);
+        subjects::call_recloser(&recloser, false);
+    }
+    let ours = nanos(|_| subjects::call(&breaker, true));
+    let theirs = nanos(|_| subjects::call_recloser(&recloser, true));
+    let clock = nanos(|_| Tokio.now());
+    rows.push(Row {
+        what: "open breaker, rejected",
+        figure: format!("{} ({:.2} × the clock)", ns(ours), ours / clock),
+        reach: "≤ 1.2 × reading the clock",
+        reached: Some(ours <= 1.2 * clock),
+        elsewhere: format!("the clock {}, recloser {}", ns(clock), ns(theirs)),
+    });
+}
+
+fn others(rows: &mut Vec<Row>) {
+    let backoff = Backoff::exponential(Duration::from_millis(10)).with_jitter(Jitter::Full);
+    let ours = nanos(|call| backoff.jittered(call % 8 + 1, Duration::ZERO, call.wrapping_mul(7919)));
+    let mut delays = backon::ExponentialBuilder::default().with_jitter().without_max_times().build();
+    let theirs = nanos(|_| delays.next());
+    rows.push(Row {
+        what: "next retry delay with jitter",
+        figure: ns(ours),
+        reach: "≤ 3 ns",
+        reached: Some(ours <= 3.0),
+        elsewhere: format!("backon {}", ns(theirs)),
+    });
+    let (bulkhead, semaphore) = (subjects::compartment(), tokio::sync::Semaphore::new(64));
+    let ours = nanos(|_| bulkhead.try_acquire());
+    let theirs = nanos(|_| semaphore.try_acquire());
+    rows.push(Row {
+        what: "bulkhead, acquire and release",
+        figure: ns(ours),
+        reach: "≤ 5 ns",
+        reached: Some(ours <= 5.0),
+        elsewhere: format!("tokio Semaphore {}", ns(theirs)),
+    });
+    let breaker = subjects::consecutive();
+    let pipeline = subjects::pipeline(&bulkhead, &breaker);
+    let ours = nanos(|_| subjects::call_pipeline(&pipeline));
+    let allocated = allocation_counter::measure(|| {
+        for _ in 0..1_000 {
+            black_box(subjects::call_pipeline(&pipeline));
+        }
+    });
+    rows.push(Row {
+        what: "pipeline: timeout, retry, bulkhead, breaker, ready future",
+        figure: format!("{}, {} allocations in 1,000 calls", ns(ours), allocated.count_total),
+        reach: "≤ 20 ns, 0 allocations",
+        reached: Some(ours <= 20.0 && allocated.count_total == 0),
+        elsewhere: String::new(),
+    });
+}
+
+fn memory(rows: &mut Vec<Row>) {
+    let ours = size_of::<CircuitBreaker>();
+    let with_window = size_of_val(&subjects::window());
+    let mine = allocation_counter::measure(|| {
+        black_box(subjects::consecutive());
+    });
+    let theirs = allocation_counter::measure(|| {
+        black_box(subjects::recloser());
+    });
+    rows.push(Row {
+        what: "breaker in memory",
+        figure: format!("{ours} B ({with_window} B with a window), {} allocations", mine.count_total),
+        reach: "≤ 64 B, 0 allocations",
+        reached: Some(ours <= 64 && mine.count_total == 0),
+        elsewhere: format!(
+            "recloser {} B in {} allocations",
+            size_of::<recloser::Recloser>() as u64 + theirs.bytes_total,
+            theirs.count_total
+        ),
+    });
+}

@@ -1,0 +1,83 @@
+//! Exact instruction counts: this program again, as callgrind's child.
+
+use core::hint::black_box;
+use std::process::Command;
+
+use crate::{Row, subjects};
+
+/// Calls in the shorter of the two runs whose difference counts.
+const CALLS: u64 = 1_000;
+
+/// Runs a named loop; false for a name or a count that there is not.
+pub(crate) fn run_loop(name: &str, count: &str) -> bool {
+    let Ok(count) = count.parse::<u64>() else { return false };
+    let breaker = subjects::consecutive();
+    let window = subjects::window();
+    let (recloser, failsafe) = (subjects::recloser(), subjects::failsafe());
+    let bulkhead = subjects::compartment();
+    let pipeline = subjects::pipeline(&bulkhead, &breaker);
+    let work: &dyn Fn() -> bool = match name {
+        "nothing" => &|| subjects::work(true).is_ok(),
+        "consecutive" => &|| subjects::call(&breaker, true),
+        "window" => &|| subjects::call(&window, true),
+        "recloser" => &|| subjects::call_recloser(&recloser, true),
+        "failsafe" => &|| subjects::call_failsafe(&failsafe, true),
+        "pipeline" => &|| subjects::call_pipeline(&pipeline),
+        _ => return false,
+    };
+    // Both windows are full before it counts.
+    for _ in 0..count + 100 {
+        black_box(work());
+    }
+    true
+}
+
+/// Instructions per call: the difference of two runs, so that neither start nor end counts.
+fn per_call(name: &str) -> Result<u64, String> {
+    let (short, long) = (total(name, CALLS)?, total(name, 2 * CALLS)?);
+    Ok(long.saturating_sub(short) / CALLS)
+}
+
+fn total(name: &str, count: u64) -> Result<u64, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(program)
+        .args(["--loop", name, &count.to_string()])
+        .output()
+        .map_err(|error| format!("valgrind does not start ({error}): install it"))?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let line = text.lines().find(|line| line.contains("Collected :"));
+    line.and_then(|line| line.split_whitespace().last()?.parse().ok())
+        .ok_or_else(|| format!("callgrind said no count:\n{text}"))
+}
+
+pub(crate) fn rows() -> Vec<Row> {
+    vec![closed(), pipeline()]
+}
+
+fn closed() -> Row {
+    let counted = (|| {
+        let nothing = per_call("nothing")?;
+        let of = |name| per_call(name).map(|count| count.saturating_sub(nothing));
+        Ok::<_, String>((of("consecutive")?, of("window")?, of("recloser")?, of("failsafe")?))
+    })();
+    let (figure, reached, elsewhere) = match counted {
+        Ok((consecutive, window, recloser, failsafe)) => (
+            format!("{consecutive} instructions ({window} with a window)"),
+            consecutive <= 20,
+            format!("recloser {recloser}, failsafe {failsafe}"),
+        ),
+        Err(problem) => (String::from("NOT MEASURED"), false, problem),
+    };
+    Row { what: "closed breaker, success", figure, reach: "≤ 20 instructions", reached: Some(reached), elsewhere }
+}
+
+fn pipeline() -> Row {
+    let counted = per_call("pipeline").and_then(|count| Ok(count.saturating_sub(per_call("nothing")?)));
+    let (figure, elsewhere) = match counted {
+        Ok(count) => (format!("{count} instructions"), String::new()),
+        Err(problem) => (String::from("NOT MEASURED"), problem),
+    };
+    Row { what: "pipeline around a ready future", figure, reach: "", reached: None, elsewhere }
+}

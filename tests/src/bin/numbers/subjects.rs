@@ -1,0 +1,101 @@
+//! The same work in failsoft and elsewhere: what is measured, apart from how.
+
+use core::future::{Future, ready};
+use core::pin::pin;
+use core::task::{Context, Poll, Waker};
+use core::time::Duration;
+
+use failsoft_tokio::cell::CellKind;
+use failsoft_tokio::circuit_breaker::{self, FailureRate, State, Trip};
+use failsoft_tokio::pipeline::{Bare, Stack};
+use failsoft_tokio::{
+    Atomic, Bulkhead, CircuitBreaker, Pipeline, Ratio, RetryPolicy, Timeout, Tokio, bulkhead, retry, valid,
+};
+
+/// The work of a call: it does nothing, and succeeds or fails.
+#[inline]
+pub(crate) fn work(good: bool) -> Result<(), ()> {
+    if core::hint::black_box(good) { Ok(()) } else { Err(()) }
+}
+
+/// A breaker with everything at its default: consecutive failures.
+pub(crate) fn consecutive() -> CircuitBreaker {
+    CircuitBreaker::new(valid!(circuit_breaker::Config::new().validate()))
+}
+
+/// A breaker over a window of calls, as most peers have it. It opens at 90 %, so that a mixed load keeps it closed.
+pub(crate) fn window() -> CircuitBreaker<FailureRate> {
+    const RATE: FailureRate = valid!(FailureRate::new(Ratio::percent(90), 40));
+    CircuitBreaker::new(valid!(circuit_breaker::Config::new().with_trip(RATE).validate()))
+}
+
+/// The same window in `recloser`.
+pub(crate) fn recloser() -> recloser::Recloser {
+    recloser::Recloser::custom().error_rate(0.9).closed_len(40).open_wait(Duration::from_secs(60)).build()
+}
+
+/// Consecutive failures in `failsafe`.
+pub(crate) fn failsafe()
+-> failsafe::StateMachine<failsafe::failure_policy::ConsecutiveFailures<failsafe::backoff::Constant>, ()> {
+    let policy =
+        failsafe::failure_policy::consecutive_failures(5, failsafe::backoff::constant(Duration::from_secs(60)));
+    failsafe::Config::new().failure_policy(policy).build()
+}
+
+/// One call through a breaker of ours; whether it was let through.
+// Inlined as in a real caller: what counts is the policy, not a function around it.
+#[inline(always)]
+pub(crate) fn call<T: Copy + Trip>(breaker: &CircuitBreaker<T>, good: bool) -> bool
+where
+    Atomic: CellKind<State<T::Meter>>,
+{
+    match breaker.try_acquire(Tokio) {
+        Ok(permit) => {
+            match work(good) {
+                Ok(()) => permit.success(),
+                Err(()) => permit.failure(),
+            }
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// One call through `recloser`; whether it was let through.
+// Inlined as in a real caller: what counts is the policy, not a function around it.
+#[inline(always)]
+pub(crate) fn call_recloser(breaker: &recloser::Recloser, good: bool) -> bool {
+    !matches!(breaker.call(|| work(good)), Err(recloser::Error::Rejected))
+}
+
+/// One call through `failsafe`; whether it was let through.
+// Inlined as in a real caller: what counts is the policy, not a function around it.
+#[inline(always)]
+pub(crate) fn call_failsafe(breaker: &impl failsafe::CircuitBreaker, good: bool) -> bool {
+    !matches!(breaker.call(|| work(good)), Err(failsafe::Error::Rejected))
+}
+
+/// The policies of [`pipeline`].
+pub(crate) type Standard<'p> = Stack<Stack<Stack<Stack<Bare, Timeout>, RetryPolicy>, &'p Bulkhead>, &'p CircuitBreaker>;
+
+/// Timeout, retry, bulkhead and breaker around an operation.
+pub(crate) fn pipeline<'p>(bulkhead: &'p Bulkhead, breaker: &'p CircuitBreaker) -> Pipeline<Tokio, Standard<'p>> {
+    Pipeline::new(Tokio)
+        .layer(Timeout::default())
+        .layer(RetryPolicy::new(valid!(retry::Config::new().validate())))
+        .layer(bulkhead)
+        .layer(breaker)
+}
+
+/// A bulkhead with room.
+pub(crate) fn compartment() -> Bulkhead {
+    Bulkhead::new(valid!(bulkhead::Config::new(64).validate()))
+}
+
+/// One call through a pipeline around an operation that is ready at once.
+// Inlined as in a real caller: what counts is the policy, not a function around it.
+#[inline(always)]
+pub(crate) fn call_pipeline(pipeline: &Pipeline<Tokio, Standard<'_>>) -> bool {
+    let call = pin!(pipeline.call(|_| ready(work(true))));
+    matches!(call.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
+}
