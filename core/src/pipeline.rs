@@ -386,7 +386,8 @@ impl<X, L, C> Pipeline<X, L, C> {
 pin_project_lite::pin_project! {
     /// One call through a pipeline: a future.
     ///
-    /// `H` points to the pipeline: a reference, or an `Arc` for a call that is spawned.
+    /// `H` points to the pipeline: a reference, or an `Arc` for a call that is spawned. Polled again after its end, it starts
+    /// the operation anew.
     #[must_use = "futures do nothing unless polled"]
     pub struct Call<H, T, E, X, L, C, F, Fut>
     where

@@ -1,7 +1,7 @@
+use core::fmt::Write as _;
 use core::sync::atomic::{AtomicU32, Ordering};
 use std::boxed::Box;
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::string::String;
 use std::sync::Arc;
 use std::thread;
@@ -564,8 +564,9 @@ fn a_shrink_during_a_poll_with_another_waker_is_not_missed() {
 
 #[test]
 fn a_release_before_the_queue_is_locked_is_not_missed() {
+    type Held = Permit<&'static Bulkhead<Local, Interrupted>, Local, Interrupted>;
     thread_local! {
-        static HELD: core::cell::Cell<Option<Permit<&'static Bulkhead<Local, Interrupted>, Local, Interrupted>>> =
+        static HELD: core::cell::Cell<Option<Held>> =
             const { core::cell::Cell::new(None) };
     }
     let (bulkhead, rig) = (INTERRUPTED.with(|it| *it), Rig::new());
@@ -862,7 +863,7 @@ impl<'b> Game<'b> {
     }
 
     fn step(&mut self) {
-        let weight = self.below(5) as u32;
+        let weight = u32::try_from(self.below(5)).unwrap_or(0);
         match self.below(10) {
             0 | 1 => self.take(weight),
             2..=4 => self.join(weight),
@@ -987,7 +988,7 @@ fn threads_never_exceed_the_limit_and_all_get_their_turn() {
                 for _ in 0..500 {
                     let weight = 1 + rng.next() % LIMIT;
                     let mut acquire = Box::pin(bulkhead.acquire(weight, Endless));
-                    if rng.next() % 4 == 0 {
+                    if rng.next().is_multiple_of(4) {
                         // Cancelled, often while waiting or just after the grant.
                         let _ = poll_once(acquire.as_mut());
                         continue;

@@ -850,13 +850,14 @@ fn a_breaker_is_built_at_compile_time() {
     const TRIP: (ConsecutiveFailures, FailureRate) =
         (ConsecutiveFailures::DEFAULT, valid!(valid!(FailureRate::new(Ratio::percent(50), 20)).with_minimum_calls(10)));
     const PERIODS: Backoff = Backoff::exponential(SECOND).with_cap(HOUR);
-    const BREAKER: CircuitBreaker<Local, Growing<(ConsecutiveFailures, FailureRate)>> = CircuitBreaker::new(valid!(
-        valid!(Config::new().with_trip(TRIP).with_open_backoff(PERIODS, 7))
-            .with_half_open_for(SECOND)
-            .with_abandoned(Abandoned::FailureAfter(SECOND))
-            .validate()
-    ));
-    let breaker = BREAKER;
+    let breaker: CircuitBreaker<Local, Growing<(ConsecutiveFailures, FailureRate)>> = const {
+        CircuitBreaker::new(valid!(
+            valid!(Config::new().with_trip(TRIP).with_open_backoff(PERIODS, 7))
+                .with_half_open_for(SECOND)
+                .with_abandoned(Abandoned::FailureAfter(SECOND))
+                .validate()
+        ))
+    };
     trip(&breaker, at(0));
 }
 

@@ -1,6 +1,6 @@
 use core::cell::Cell;
+use core::fmt::Write as _;
 use core::sync::atomic::{AtomicU32, Ordering};
-use std::fmt::Write as _;
 use std::string::String;
 use std::vec::Vec;
 
@@ -560,14 +560,14 @@ fn random_reports_agree_with_the_oracle_however_seldom_somebody_looks() {
     for seed in 0..300 {
         let mut rng = Rng::new(seed);
         let mut below = |limit: u32| rng.next() % limit;
-        let (dwell, recovery) = (u64::from(1 + below(60)), 1 + below(3) as u8);
+        let (dwell, recovery) = (u64::from(1 + below(60)), [1, 2, 3][below(3) as usize]);
         let config = Config::new().with_dwell(ms(dwell)).with_recovery(recovery).validate().expect("it makes sense");
         let changes = Recorder::<LevelChange<Ship>, 512>::new();
         let hub = Degradation::<Local, 4, Ship, (), _>::with_observer(config, &changes);
         let mut oracle =
             Oracle { dwell, recovery, services: Vec::new(), step: 0, since: 0, now: 0, changes: Vec::new() };
         for name in NAMES {
-            let level = Ship::from_step(below(4) as u8);
+            let level = Ship::from_step([0, 1, 2, 3][below(4) as usize]);
             hub.register(name, Service::falling_to(level)).expect("there is room");
             oracle.services.push((level.step(), true, 0));
         }

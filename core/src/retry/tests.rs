@@ -24,8 +24,11 @@ fn watched<'r>(config: Config, events: &'r Recorder<Retrying, 16>) -> Observed<'
     RetryPolicy::with_observer(config.validate().expect("it makes sense"), events)
 }
 
-/// What came of a call under this policy: how it ended, after how many calls, and when.
-fn run(config: Config, steps: &[Step]) -> (Result<u32, (u32, u32, Option<Stop>)>, u32, Duration) {
+/// How a call ended, after how many calls of the service, and when.
+type Ending = (Result<u32, (u32, u32, Option<Stop>)>, u32, Duration);
+
+/// What came of a call under this policy.
+fn run(config: Config, steps: &[Step]) -> Ending {
     let (rig, service) = (Rig::new(), Script::new(steps));
     let pipeline = Pipeline::new(&rig).layer(policy(config));
     let result = rig.run(pipeline.call(|_| service.call(&rig)));
