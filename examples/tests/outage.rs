@@ -29,11 +29,11 @@ fn a_short_run_ends_well_and_leaves_its_picture() {
 
 /// The leading numbers of a row's cells: naked, protected.
 fn row(table: &str, label: &str) -> [u64; 2] {
-    let line = table.lines().find(|line| line.starts_with(label)).unwrap_or_else(|| panic!("no {label:?} in {table}"));
+    let line = table.lines().find(|line| line.starts_with(label)).expect("the row is there");
     let cells = line[label.len()..].split("  ").map(str::trim).filter(|cell| !cell.is_empty());
     let number = |cell: &str| cell.split(' ').next()?.parse().ok();
     let numbers: Vec<u64> = cells.map(|cell| number(cell).unwrap_or_default()).collect();
-    numbers.try_into().unwrap_or_else(|_| panic!("not two cells: {line:?}"))
+    numbers.try_into().expect("a row has a cell for each side")
 }
 
 #[test]

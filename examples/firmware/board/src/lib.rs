@@ -17,6 +17,7 @@ compile_error!("choose a board by feature: `microbit` or `lm3s6965`");
 compile_error!("choose one board only: `microbit` or `lm3s6965`");
 
 mod clock;
+mod cost;
 mod executor;
 mod fault;
 mod host;
@@ -36,6 +37,7 @@ mod microbit;
 use microbit as chip;
 
 pub use cortex_m_rt::entry;
+pub use cost::Gauge;
 pub use executor::run;
 pub use host::{argument, exit, exit_code};
 pub use stack::stack_used;

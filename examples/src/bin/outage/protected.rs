@@ -1,4 +1,4 @@
-//! The protected side: the same client, behind failsoft. This file is all there is to it.
+//! The protected side: the same client, behind failsoft.
 //!
 //! ```text
 //! fallback ▸ total timeout ▸ retry ▸ bulkhead ▸ breaker ▸ health ▸ attempt timeout ▸ client
@@ -28,7 +28,7 @@ const TOTAL: Duration = Duration::from_secs(1);
 const BACKOFF: Duration = Duration::from_millis(50);
 /// A healthy upstream frees a permit every few milliseconds: who waits longer than this waits for a sick one.
 const QUEUE: Duration = Duration::from_millis(50);
-/// Longer than an attempt: so long, too, may the probes take.
+/// Longer than an attempt, because the probes, too, get as long for their verdict; doubled when they fail.
 const OPEN: Duration = Duration::from_millis(400);
 /// Bounds how late a recovery is noticed.
 const OPEN_AT_MOST: Duration = Duration::from_millis(800);

@@ -143,7 +143,7 @@ pub(crate) struct Vitals {
     pub(crate) level: Level,
     /// How often the breaker has opened, since the start.
     pub(crate) openings: u64,
-    /// Attempts beyond the first, since the start.
+    /// Attempts beyond the first, since the start, whether or not a policy then let them through.
     pub(crate) retries: u64,
     /// Calls that a policy kept from the upstream, since the start.
     pub(crate) rejected: u64,

@@ -1,0 +1,175 @@
+//! What is measured: the policies with common settings, and the least that the images need around them.
+
+#![no_std]
+
+use core::future::{Future, poll_fn};
+use core::hint::black_box;
+use core::pin::{Pin, pin};
+use core::sync::atomic::{AtomicU32, Ordering};
+use core::task::{Context, Poll, Waker};
+use core::time::Duration;
+
+use failsoft_embassy::cell::CellKind;
+use failsoft_embassy::circuit_breaker::{
+    self, CircuitBreaker, FailureMeter, FailureRate, Growing, State, Transition, Trip,
+};
+use failsoft_embassy::{Backoff, Clock, Executor, Instant, Jitter, Observer, Ratio, Valid, bulkhead, retry, valid};
+
+// What the macro `flash_image` names; the critical section comes with the first.
+#[doc(hidden)]
+pub use cortex_m as _cortex_m;
+#[doc(hidden)]
+pub use cortex_m_rt as _cortex_m_rt;
+
+/// Calls in the window of [`RATE`].
+pub const WINDOW: u32 = 20;
+
+/// Five consecutive failures: all defaults.
+pub const CONSECUTIVE: Valid<circuit_breaker::Config> = valid!(circuit_breaker::Config::new().validate());
+
+const HALF: FailureRate = valid!(FailureRate::new(Ratio::percent(50), WINDOW));
+const TEN_A_MINUTE: FailureMeter = valid!(FailureMeter::new(10, Duration::from_secs(60)));
+
+/// Half of the last calls.
+pub const RATE: Valid<circuit_breaker::Config<FailureRate>> =
+    valid!(circuit_breaker::Config::new().with_trip(HALF).validate());
+
+/// More than ten failures a minute.
+pub const METER: Valid<circuit_breaker::Config<FailureMeter>> =
+    valid!(circuit_breaker::Config::new().with_trip(TEN_A_MINUTE).validate());
+
+/// Either of the two, and open periods that grow.
+pub const EVERYTHING: Valid<circuit_breaker::Config<Growing<(FailureRate, FailureMeter)>>> = valid!({
+    let periods = Backoff::exponential(Duration::from_secs(1)).with_jitter(Jitter::Full);
+    match circuit_breaker::Config::new().with_trip((HALF, TEN_A_MINUTE)).with_open_backoff(periods, 1) {
+        Ok(config) => config.validate(),
+        Err(error) => Err(error),
+    }
+});
+
+/// Calls at once in [`COMPARTMENT`].
+pub const SLOTS: u32 = 4;
+
+/// A few calls at once, and no queue.
+pub const COMPARTMENT: Valid<bulkhead::Config> = valid!(bulkhead::Config::new(SLOTS).validate());
+
+/// Three attempts, exponential delays with full jitter.
+pub const THREE_ATTEMPTS: Valid<retry::Config> = valid!(
+    retry::Config::new()
+        .with_backoff(Backoff::exponential(Duration::from_millis(100)).with_jitter(Jitter::Full))
+        .validate()
+);
+
+/// How a call ends.
+#[derive(Clone, Copy, Debug)]
+pub enum Ending {
+    /// It succeeds.
+    Success,
+    /// It fails.
+    Failure,
+    /// It is given up.
+    Dropped,
+}
+
+/// A call through a breaker; whether it was let through.
+pub fn call<K, T, O>(breaker: &CircuitBreaker<K, T, O>, ending: Ending, now: Instant) -> bool
+where
+    T: Copy + Trip,
+    K: CellKind<State<T::Meter>>,
+    O: Observer<Transition>,
+{
+    let Ok(permit) = breaker.try_acquire(now) else { return false };
+    match ending {
+        Ending::Success => permit.success(),
+        Ending::Failure => permit.failure(),
+        Ending::Dropped => drop(permit),
+    }
+    true
+}
+
+/// The least of an executor: its clock is a word that somebody else counts up, and it is polled for ever.
+#[derive(Debug, Default)]
+pub struct Tiny(AtomicU32);
+
+impl Tiny {
+    /// An executor at its clock's start.
+    pub const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Polls a future to its end.
+    pub fn run<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return output;
+            }
+        }
+    }
+}
+
+impl Clock for Tiny {
+    fn now(&self) -> Instant {
+        Instant::from_nanos(self.0.load(Ordering::Relaxed).into())
+    }
+}
+
+impl Executor for Tiny {
+    type Sleep = Sleep;
+
+    fn sleep_until(&self, at: Instant) -> Sleep {
+        Sleep(at)
+    }
+
+    fn random(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Is over when somebody says so.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Sleep(Instant);
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if black_box(self.0) > Instant::START { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// An operation of which the compiler can't tell whether it waits, succeeds or fails.
+///
+/// No `async fn`: that links a panic of its own, for whoever polls it once too often.
+pub fn operation() -> impl Future<Output = Result<u32, u32>> {
+    poll_fn(|_| match black_box(0) {
+        0 => Poll::Ready(Ok(1)),
+        1 => Poll::Ready(Err(2)),
+        _ => Poll::Pending,
+    })
+}
+
+/// An image that does this and nothing else, without a board, a log or a message for a panic.
+#[macro_export]
+macro_rules! flash_image {
+    ($work:expr) => {
+        use $crate::_cortex_m as _;
+
+        // With work of its own, so that a panic which is linked stays among the symbols.
+        #[panic_handler]
+        fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+            loop {
+                core::hint::black_box(info);
+            }
+        }
+
+        #[$crate::_cortex_m_rt::entry]
+        fn main() -> ! {
+            $work;
+            loop {
+                core::hint::black_box(());
+            }
+        }
+    };
+}

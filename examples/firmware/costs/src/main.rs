@@ -1,0 +1,185 @@
+//! Counts what the policies take on this chip: instructions, stack and RAM.
+//!
+//! One figure a line: `instructions.POLICY.CELL.OPERATION N`, and in bytes `stack.POLICY.CELL.OPERATION N`, `ram.POLICY.CELL N` with the
+//! settings and `state.POLICY.CELL N` without.
+
+#![no_std]
+#![no_main]
+
+use core::fmt::{self, Display, Write};
+use core::future::ready;
+use core::hint::black_box;
+use core::time::Duration;
+
+use board::{Gauge, Text};
+use costs::{COMPARTMENT, CONSECUTIVE, METER, RATE, SLOTS, THREE_ATTEMPTS, Tiny, WINDOW};
+use failsoft_embassy::bulkhead::{Bulkhead, Slots, Tally};
+use failsoft_embassy::cell::{CellKind, Local};
+use failsoft_embassy::circuit_breaker::{CircuitBreaker, Config, Permit, State, StateKind, Trip, trip::{Consecutive, Drained, Ring}};
+use failsoft_embassy::{CriticalSection, Instant, Pipeline, RetryPolicy, Timeout, Valid, Verdict};
+
+/// What the clock says. Reading a clock is not the policies' cost.
+const NOW: Instant = Instant::from_millis(5);
+
+/// A policy under the gauge, and where its figures go.
+struct Subject<'r> {
+    gauge: &'r Gauge,
+    text: &'r mut Text,
+    policy: &'r str,
+    cell: &'r str,
+}
+
+impl Subject<'_> {
+    fn figure(&mut self, kind: &str, operation: impl Display, figure: impl Display) -> fmt::Result {
+        writeln!(self.text, "{kind}.{}.{}{operation} {figure}", self.policy, self.cell)
+    }
+
+    /// An operation is done once for each figure, each time from where `prepare` leaves the policy.
+    fn operation(&mut self, operation: &str, prepare: &dyn Fn(), work: &mut dyn FnMut()) -> fmt::Result {
+        prepare();
+        let instructions = self.gauge.instructions(work);
+        prepare();
+        let stack = self.gauge.stack(work);
+        self.figure("instructions", format_args!(".{operation}"), instructions)?;
+        self.figure("stack", format_args!(".{operation}"), stack)
+    }
+
+    fn memory<P, S>(&mut self) -> fmt::Result {
+        self.figure("ram", "", size_of::<P>())?;
+        self.figure("state", "", size_of::<S>())
+    }
+
+    fn breaker<K, T>(&mut self, policy: &'static str, config: Valid<Config<T>>) -> fmt::Result
+    where
+        T: Copy + Trip,
+        K: CellKind<State<T::Meter>>,
+    {
+        self.policy = policy;
+        let breaker = CircuitBreaker::<K, T>::new(config);
+        let breaker = black_box(&breaker);
+        let fail = || breaker.try_acquire(NOW).map(Permit::failure).is_ok();
+        // In full health: a window is full of successes.
+        let well = || {
+            breaker.reset();
+            for _ in 0..WINDOW {
+                let _ = breaker.try_acquire(NOW).map(Permit::success);
+            }
+        };
+        let mut failures = 0;
+        well();
+        while breaker.state() == StateKind::Closed {
+            fail();
+            failures += 1;
+        }
+
+        let mut success = || {
+            black_box(breaker.try_acquire(black_box(NOW)).map(Permit::success).is_ok());
+        };
+        let mut failure = || {
+            black_box(breaker.try_acquire(black_box(NOW)).map(Permit::failure).is_ok());
+        };
+        let mut dropped = || {
+            black_box(breaker.try_acquire(black_box(NOW)).map(drop).is_ok());
+        };
+        let after = |count: u32| {
+            well();
+            for _ in 0..count {
+                fail();
+            }
+        };
+        self.memory::<CircuitBreaker<K, T>, State<T::Meter>>()?;
+        self.operation("closed-success", &well, &mut success)?;
+        self.operation("closed-failure", &well, &mut failure)?;
+        self.operation("closed-dropped", &well, &mut dropped)?;
+        self.operation("success-after-failure", &|| after(1), &mut success)?;
+        self.operation("failure-that-opens", &|| after(failures - 1), &mut failure)?;
+        self.operation("open-rejected", &|| after(failures), &mut success)?;
+        self.operation("first-probe", &|| breaker.open_until(Instant::START), &mut success)
+    }
+
+    fn bulkhead<K: CellKind<Slots> + CellKind<Tally>>(&mut self) -> fmt::Result {
+        self.policy = "bulkhead";
+        let bulkhead = Bulkhead::<K>::new(COMPARTMENT);
+        let bulkhead = black_box(&bulkhead);
+        let mut take = || {
+            black_box(bulkhead.try_acquire().is_ok());
+        };
+        self.memory::<Bulkhead<K>, (Slots, Tally)>()?;
+        self.operation("acquire-release", &|| {}, &mut take)?;
+        let all = bulkhead.try_acquire_many(SLOTS);
+        self.operation("full-rejected", &|| {}, &mut take)?;
+        drop(all);
+        Ok(())
+    }
+
+    fn pipeline<K>(&mut self) -> fmt::Result
+    where
+        K: CellKind<State<Consecutive>> + CellKind<Slots> + CellKind<Tally>,
+    {
+        self.policy = "pipeline";
+        let executor = Tiny::new();
+        let (bulkhead, breaker) = (Bulkhead::<K>::new(COMPARTMENT), CircuitBreaker::<K>::new(CONSECUTIVE));
+        let pipeline = Pipeline::new(&executor)
+            .layer(Timeout::new(Duration::from_secs(2)))
+            .layer(RetryPolicy::new(THREE_ATTEMPTS))
+            .layer(&bulkhead)
+            .layer(&breaker);
+        let pipeline = black_box(&pipeline);
+        self.figure("ram", ".call", size_of_val(&pipeline.call(|_| ready(Ok::<u32, u32>(1)))))?;
+        self.operation("success", &|| {}, &mut || {
+            black_box(executor.run(pipeline.call(|_| ready(black_box(Ok::<u32, u32>(1))))).is_ok());
+        })
+    }
+
+    fn retry(&mut self) -> fmt::Result {
+        (self.policy, self.cell) = ("retry", "none");
+        let retry = RetryPolicy::new(THREE_ATTEMPTS);
+        let retry = black_box(&retry);
+        let decide = |attempt: u32| {
+            let decision = retry.decide(
+                black_box(attempt),
+                Verdict::TRANSIENT,
+                Duration::ZERO,
+                black_box(0x5EED_5EED),
+                black_box(NOW),
+                black_box(Instant::MAX),
+            );
+            black_box(decision);
+        };
+        self.figure("ram", "", size_of::<RetryPolicy>())?;
+        self.operation("decide-again", &|| {}, &mut || decide(2))?;
+        self.operation("decide-stop", &|| {}, &mut || decide(3))
+    }
+}
+
+/// All policies with a state, in cells of one kind.
+fn shared<K>(subject: &mut Subject<'_>, cell: &'static str) -> fmt::Result
+where
+    K: CellKind<State<Consecutive>>
+        + CellKind<State<Ring>>
+        + CellKind<State<Drained>>
+        + CellKind<Slots>
+        + CellKind<Tally>,
+{
+    subject.cell = cell;
+    subject.breaker::<K, _>("consecutive", CONSECUTIVE)?;
+    subject.breaker::<K, _>("rate", RATE)?;
+    subject.breaker::<K, _>("meter", METER)?;
+    subject.bulkhead::<K>()?;
+    subject.pipeline::<K>()
+}
+
+fn measure() -> fmt::Result {
+    let gauge = Gauge::take().ok_or(fmt::Error)?;
+    let mut text = Text::new().ok_or(fmt::Error)?;
+    let mut subject = Subject { gauge: &gauge, text: &mut text, policy: "", cell: "" };
+    shared::<Local>(&mut subject, "local")?;
+    shared::<CriticalSection>(&mut subject, "critical-section")?;
+    subject.retry()?;
+    text.flush()
+}
+
+#[board::entry]
+fn main() -> ! {
+    board::exit(u8::from(measure().is_err()))
+}
