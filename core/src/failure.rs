@@ -138,8 +138,10 @@ pub enum Stop {
     Attempts,
     /// The next attempt would have started at or after the deadline.
     Deadline,
-    /// The classifier called the failure permanent, or one's own policy rejected.
+    /// The classifier called the failure permanent.
     NotRetryable,
+    /// One of one's own policies rejected the attempt.
+    Rejected,
 }
 
 /// What ended a call: a policy, or the operation's own error.
@@ -230,7 +232,10 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
         match self.stop {
             Some(Stop::Attempts) => write!(f, " (gave up after {} attempts)", self.attempts),
             Some(Stop::Deadline) => write!(f, " (out of time after {} attempts)", self.attempts),
-            Some(Stop::NotRetryable) | None => Ok(()),
+            Some(Stop::Rejected) if !self.is_rejected() => {
+                write!(f, " (not tried again after {} attempts: rejected)", self.attempts)
+            }
+            Some(Stop::NotRetryable | Stop::Rejected) | None => Ok(()),
         }
     }
 }

@@ -18,7 +18,8 @@
 //! ```
 //!
 //! The caller always gets the last attempt's own error, inside ours, with the number of attempts and why there was no
-//! further one.
+//! further one. Where a policy within rejects a further attempt (the breaker has opened meanwhile), that is the error of the
+//! last attempt that was made.
 //!
 //! # Defaults
 //!
@@ -267,7 +268,6 @@ impl<T, E, X: Executor, O: Observer<Retrying>> Layer<T, E, X> for RetryPolicy<O>
                 {
                     return Poll::Ready(finish(last, this.progress, this.deadline, Stop::Deadline));
                 }
-                *this.last = None;
                 this.progress.attempt = this.progress.attempt.saturating_add(1);
             }
             let Poll::Ready(answer) = next.poll(this.inner.as_mut(), scope.with_attempt(this.progress.attempt), cx)
@@ -278,6 +278,7 @@ impl<T, E, X: Executor, O: Observer<Retrying>> Layer<T, E, X> for RetryPolicy<O>
                 }
                 return Poll::Pending;
             };
+            let last = this.last.take();
             if answer.verdict.outcome() == Outcome::Success {
                 (*this.progress, *this.deadline) = (Progress::FIRST, None);
                 return Poll::Ready(answer);
@@ -287,6 +288,16 @@ impl<T, E, X: Executor, O: Observer<Retrying>> Layer<T, E, X> for RetryPolicy<O>
                     self.observer.observe(&Retrying { attempt: this.progress.attempt, at });
                     this.progress.resume = Some(at);
                     *this.last = Some(answer);
+                }
+                Err(Stop::Rejected) => {
+                    // The rejected attempt was none: what the dependency said last is more than that it was not asked
+                    // again.
+                    let (answer, attempts) = match last {
+                        Some(last) => (last, this.progress.attempt.saturating_sub(1)),
+                        None => (answer, this.progress.attempt),
+                    };
+                    this.progress.attempt = attempts;
+                    return Poll::Ready(finish(answer, this.progress, this.deadline, Stop::Rejected));
                 }
                 Err(stop) => return Poll::Ready(finish(answer, this.progress, this.deadline, stop)),
             }
@@ -311,10 +322,10 @@ impl<O> RetryPolicy<O> {
         scope: Scope<'_, X>,
     ) -> Result<Instant, Stop> {
         let rejected = answer.result.as_ref().err().and_then(Failure::rejected);
-        let verdict = answer.verdict.with_retryable(match rejected {
-            Some(_) => self.config.rejections,
-            None => answer.verdict.is_retryable(),
-        });
+        if rejected.is_some() && !self.config.rejections {
+            return Err(Stop::Rejected);
+        }
+        let verdict = answer.verdict.with_retryable(rejected.is_some() || answer.verdict.is_retryable());
         if let Some(stop) = self.stops(progress.attempt, verdict) {
             return Err(stop);
         }

@@ -758,7 +758,12 @@ fn a_feature_is_gated_again_at_each_attempt() {
         .layer(hub.feature(Full))
         .layer(hub.monitor("important").expect("it is registered"));
     let failure = rig.run(pipeline.call(async |_| Err::<(), _>(()))).expect_err("it fails");
-    assert_eq!((failure.attempts, failure.is_rejected()), (2, true), "the first failure has lowered the level");
+    assert_eq!(
+        (failure.attempts, failure.stop),
+        (1, Some(crate::Stop::Rejected)),
+        "the first failure has lowered the level"
+    );
+    assert_eq!(failure.into_inner(), Some(()), "and is what the caller gets");
 }
 
 #[test]

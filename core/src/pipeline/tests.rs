@@ -191,7 +191,7 @@ fn everything_composed_falls_back_when_it_gives_up() {
     assert_eq!(world.breaker.state(), StateKind::Open);
     let failure = world.rig.run(world.call()).expect_err("the fallback hands it back");
     assert_eq!(failure.rejected().map(|rejected| rejected.reason()), Some(Reason::Open));
-    assert_eq!((failure.attempts, failure.stop, world.service.calls()), (1, Some(Stop::NotRetryable), 3));
+    assert_eq!((failure.attempts, failure.stop, world.service.calls()), (1, Some(Stop::Rejected), 3));
     world.assert_clean("at the end");
 }
 

@@ -369,7 +369,7 @@ fn the_rejections_of_ones_own_policies_are_not_retried() {
     let failure = rig.run(pipeline.call(async |_| Ok::<(), ()>(()))).expect_err("it is open");
     let rejected = failure.rejected().expect("it is a rejection");
     assert_eq!((rejected.policy(), rejected.reason()), (Policy::CircuitBreaker, Reason::Open));
-    assert_eq!((failure.stop, failure.attempts, rig.sleeps()), (Some(Stop::NotRetryable), 1, 0));
+    assert_eq!((failure.stop, failure.attempts, rig.sleeps()), (Some(Stop::Rejected), 1, 0));
 }
 
 #[test]
@@ -397,7 +397,7 @@ fn a_rejection_that_names_no_time_is_retried_after_the_usual_delay() {
     let rig = Rig::new();
     let bulkhead: Bulkhead<Local> = Bulkhead::new(valid!(bulkhead::Config::new(1).validate()));
     let _held = bulkhead.try_acquire();
-    for (config, stop, attempts) in [(PLAIN, Stop::NotRetryable, 1), (PLAIN.with_rejections(), Stop::Attempts, 3)] {
+    for (config, stop, attempts) in [(PLAIN, Stop::Rejected, 1), (PLAIN.with_rejections(), Stop::Attempts, 3)] {
         let pipeline = Pipeline::new(&rig).layer(policy(config)).layer(&bulkhead);
         let failure = rig.run(pipeline.call(async |_| Ok::<(), ()>(()))).expect_err("it is full");
         assert_eq!(failure.rejected().map(|rejected| rejected.reason()), Some(Reason::Full));
@@ -479,4 +479,21 @@ fn a_policy_and_its_progress_within_a_call_are_a_few_words() {
     assert_eq!((size_of::<Config>(), size_of::<RetryPolicy>()), (64, 64));
     // Sleep and inside are of no size here.
     assert_eq!(size_of::<RetryState<u32, (), (), ()>>(), 104);
+}
+
+#[test]
+fn when_a_further_attempt_is_rejected_the_caller_gets_the_error_of_the_last_one_made() {
+    let rig = Rig::new();
+    let config = valid!(
+        circuit_breaker::Config::new().with_trip(valid!(circuit_breaker::ConsecutiveFailures::new(2))).validate()
+    );
+    let breaker = CircuitBreaker::<Local>::new(config);
+    let service = Script::new(&[Step::Fail]);
+    let pipeline = Pipeline::new(&rig).layer(policy(PLAIN.with_max_attempts(5))).layer(&breaker);
+    let failure = rig.run(pipeline.call(|_| service.call(&rig))).expect_err("it fails");
+    assert_eq!((failure.attempts, failure.stop, service.calls()), (2, Some(Stop::Rejected), 2));
+    assert_eq!(failure.into_inner(), Some(Scripted { call: 2 }));
+    // With no attempt made there is nothing but the rejection to tell.
+    let failure = rig.run(pipeline.call(|_| service.call(&rig))).expect_err("it is rejected");
+    assert_eq!((failure.attempts, failure.is_rejected()), (1, true));
 }
