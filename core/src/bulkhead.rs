@@ -149,6 +149,16 @@ where
     }
 }
 
+#[cfg(feature = "defmt")]
+impl<K, Q> defmt::Format for Bulkhead<K, Q>
+where
+    K: CellKind<Slots> + CellKind<Tally>,
+{
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Bulkhead {{ slots: {} }}", self.slots.update(|slots| *slots));
+    }
+}
+
 impl<K, Q> Bulkhead<K, Q>
 where
     K: CellKind<Slots> + CellKind<Tally>,
@@ -352,6 +362,18 @@ where
 {
     bulkhead: B,
     weight: u32,
+}
+
+#[cfg(feature = "defmt")]
+impl<B, K, Q> defmt::Format for Permit<B, K, Q>
+where
+    B: Deref<Target = Bulkhead<K, Q>>,
+    K: CellKind<Slots> + CellKind<Tally>,
+    Q: WaitQueue,
+{
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Permit {{ weight: {} }}", self.weight);
+    }
 }
 
 impl<B, K, Q> Permit<B, K, Q>

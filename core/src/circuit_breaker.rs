@@ -325,6 +325,17 @@ where
     }
 }
 
+#[cfg(feature = "defmt")]
+impl<K, T, O> defmt::Format for CircuitBreaker<K, T, O>
+where
+    T: Trip,
+    K: CellKind<State<T::Meter>>,
+{
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "CircuitBreaker {{ state: {} }}", self.peek().kind());
+    }
+}
+
 impl<K, T> CircuitBreaker<K, T>
 where
     T: Copy + Trip,
@@ -554,6 +565,19 @@ where
 {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Permit").field("ticket", &self.ticket).finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl<K, T, O, C> defmt::Format for Permit<'_, K, T, O, C>
+where
+    T: Copy + Trip,
+    K: CellKind<State<T::Meter>>,
+    O: Observer<Transition>,
+    C: Clock + Copy,
+{
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Permit {{ probe: {} }}", self.is_probe());
     }
 }
 

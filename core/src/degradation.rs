@@ -271,6 +271,17 @@ where
     }
 }
 
+#[cfg(feature = "defmt")]
+impl<K, const N: usize, L, R, O> defmt::Format for Degradation<K, N, L, R, O>
+where
+    K: CellKind<Health<R, N>>,
+    L: defmt::Format + Level,
+{
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Degradation {{ level: {} }}", self.level_now());
+    }
+}
+
 impl<K, const N: usize, L, R> Degradation<K, N, L, R>
 where
     K: CellKind<Health<R, N>>,

@@ -28,6 +28,7 @@ use crate::time::{Instant, Span};
 
 /// What an attempt came to: the result for the caller, and the verdict for the policies around it.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Answer<T, E> {
     /// For the caller.
     pub result: Result<T, Failure<E>>,
@@ -330,6 +331,7 @@ where
 /// The recommended order is fallback, total timeout, retry, bulkhead, circuit breaker, attempt timeout: so that a timed-out
 /// attempt counts as a failure for the breaker and can be retried, a rejection costs nothing, and the whole has one end.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Pipeline<X, L = Bare, C = ErrIsFailure> {
     executor: X,
     layers: L,

@@ -81,6 +81,7 @@ struct Timer {
 
 /// The future waits for something that no timer will bring: the test has a deadlock.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Stalled;
 
 impl fmt::Display for Stalled {

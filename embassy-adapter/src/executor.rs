@@ -25,6 +25,14 @@ impl Embassy {
     }
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for Embassy {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        // Not the seed: it may be a secret of the device.
+        defmt::write!(f, "Embassy {{ draws: {} }}", self.draws.load(Ordering::Relaxed));
+    }
+}
+
 impl Clock for Embassy {
     fn now(&self) -> Instant {
         Instant::from_nanos(to_nanos(embassy_time::Instant::now().as_ticks()))
