@@ -6,7 +6,7 @@
 //! | `lm3s6965` | `lm3s6965evb` | Cortex-M3 | 20 MHz | 256 KiB | 64 KiB | PL011 |
 //!
 //! An image gets embassy's clock, an [executor that sleeps](run), a [`Uart`] and a [`Watchdog`]. It logs by defmt through semihosting, or
-//! writes [`Text`] there, and its [exit code](exit) is the emulator's.
+//! writes [`Text`] there, and its [exit code](exit) is the emulator's. An image without tasks can measure what code costs by a [`Gauge`].
 
 #![no_std]
 #![expect(unsafe_code, reason = "registers, and the executor's promise to be polled in one place")]

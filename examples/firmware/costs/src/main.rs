@@ -15,7 +15,10 @@ use board::{Gauge, Text};
 use costs::{COMPARTMENT, CONSECUTIVE, METER, RATE, SLOTS, THREE_ATTEMPTS, Tiny, WINDOW};
 use failsoft_embassy::bulkhead::{Bulkhead, Slots, Tally};
 use failsoft_embassy::cell::{CellKind, Local};
-use failsoft_embassy::circuit_breaker::{CircuitBreaker, Config, Permit, State, StateKind, Trip, trip::{Consecutive, Drained, Ring}};
+use failsoft_embassy::circuit_breaker::{
+    CircuitBreaker, Config, Permit, State, StateKind, Trip,
+    trip::{Consecutive, Drained, Ring},
+};
 use failsoft_embassy::{CriticalSection, Instant, Pipeline, RetryPolicy, Timeout, Valid, Verdict};
 
 /// What the clock says. Reading a clock is not the policies' cost.
@@ -117,9 +120,8 @@ impl Subject<'_> {
         K: CellKind<State<Consecutive>> + CellKind<Slots> + CellKind<Tally>,
     {
         self.policy = "pipeline";
-        let executor = Tiny::new();
         let (bulkhead, breaker) = (Bulkhead::<K>::new(COMPARTMENT), CircuitBreaker::<K>::new(CONSECUTIVE));
-        let pipeline = Pipeline::new(&executor)
+        let pipeline = Pipeline::new(Tiny)
             .layer(Timeout::new(Duration::from_secs(2)))
             .layer(RetryPolicy::new(THREE_ATTEMPTS))
             .layer(&bulkhead)
@@ -127,7 +129,7 @@ impl Subject<'_> {
         let pipeline = black_box(&pipeline);
         self.figure("ram", ".call", size_of_val(&pipeline.call(|_| ready(Ok::<u32, u32>(1)))))?;
         self.operation("success", &|| {}, &mut || {
-            black_box(executor.run(pipeline.call(|_| ready(black_box(Ok::<u32, u32>(1))))).is_ok());
+            black_box(Tiny.run(pipeline.call(|_| ready(black_box(Ok::<u32, u32>(1))))).is_ok());
         })
     }
 

@@ -1,5 +1,5 @@
-//! Runs an image in QEMU, prints its log or its text, and ends with its exit code. With `--sensor` it also plays the flaky sensor at the
-//! other end of the image's UART.
+//! Runs an image in QEMU, prints its log or its text, and ends with its exit code. With `--sensor` it also plays the flaky
+//! sensor at the other end of the image's UART.
 
 mod emulator;
 mod log;
@@ -18,7 +18,7 @@ use clap::Parser;
 use defmt_decoder::Table;
 use emulator::{Chip, Emulator, Link, Verdict};
 
-/// Run an image in QEMU, print its log, and end with its exit code.
+/// Run an image in QEMU, print its log or its text, and end with its exit code.
 #[derive(Debug, Parser)]
 #[command(
     after_help = "Exit status: the image's own; 2 for a bad argument, 124 for a run over its limit, 125 when the emulator failed."

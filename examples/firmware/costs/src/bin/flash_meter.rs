@@ -5,7 +5,7 @@
 
 use core::hint::black_box;
 
-use costs::{METER, Ending, call};
+use costs::{Ending, METER, call};
 use failsoft_embassy::{CircuitBreaker, Instant, circuit_breaker::FailureMeter};
 
 static BREAKER: CircuitBreaker<FailureMeter> = CircuitBreaker::new(METER);

@@ -5,7 +5,7 @@
 
 use core::hint::black_box;
 
-use costs::{RATE, Ending, call};
+use costs::{Ending, RATE, call};
 use failsoft_embassy::{CircuitBreaker, Instant, circuit_breaker::FailureRate};
 
 static BREAKER: CircuitBreaker<FailureRate> = CircuitBreaker::new(RATE);

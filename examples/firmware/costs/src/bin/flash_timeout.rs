@@ -9,10 +9,9 @@ use core::time::Duration;
 use costs::{Tiny, operation};
 use failsoft_embassy::{Pipeline, Timeout};
 
-static EXECUTOR: Tiny = Tiny::new();
 static TIMEOUT: Timeout = Timeout::new(Duration::from_secs(2));
 
 costs::flash_image!({
-    let pipeline = Pipeline::new(&EXECUTOR).layer(black_box(&TIMEOUT));
-    let _ = black_box(EXECUTOR.run(pipeline.call(|_| operation())));
+    let pipeline = Pipeline::new(Tiny).layer(black_box(&TIMEOUT));
+    let _ = black_box(Tiny.run(pipeline.call(|_| operation())));
 });
