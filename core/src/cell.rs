@@ -4,7 +4,7 @@
 //! [`Local`] for one thread, `CriticalSection` (feature `critical-section`) for any chip with its interrupts, and the
 //! adapters' own for threads and for embassy's mutexes.
 
-use core::cell::Cell;
+use core::cell::RefCell;
 
 use crate::time::{Clock, Instant};
 
@@ -52,23 +52,28 @@ pub trait Packed: Copy + Fresh {
     fn has_tail(head: u64) -> bool;
 }
 
-/// One thread, no synchronisation: a plain [`Cell`].
+/// One thread, no synchronisation: a plain [`RefCell`].
+///
+/// Not a [`core::cell::Cell`], which would copy the state out and in again: on a Cortex-M0 that takes longer than most
+/// transitions.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Local;
 
 impl<S: Fresh> CellKind<S> for Local {
-    type Cell = Cell<S>;
+    type Cell = RefCell<S>;
 }
 
-impl<S: Fresh> StateCell<S> for Cell<S> {
+impl<S: Fresh> StateCell<S> for RefCell<S> {
     const NEW: Self = Self::new(S::FRESH);
 
+    #[inline]
     fn update<R>(&self, mut f: impl FnMut(&mut S) -> R) -> R {
-        let mut state = self.replace(S::FRESH);
-        let result = f(&mut state);
-        self.set(state);
-        result
+        match self.try_borrow_mut() {
+            Ok(mut state) => f(&mut state),
+            // `f` came back to the cell it runs in, against the contract: it finds a state of its own.
+            Err(_) => f(&mut { S::FRESH }),
+        }
     }
 }
 
@@ -80,15 +85,16 @@ pub struct CriticalSection;
 
 #[cfg(feature = "critical-section")]
 impl<S: Fresh> CellKind<S> for CriticalSection {
-    type Cell = critical_section::Mutex<Cell<S>>;
+    type Cell = critical_section::Mutex<RefCell<S>>;
 }
 
 #[cfg(feature = "critical-section")]
-impl<S: Fresh> StateCell<S> for critical_section::Mutex<Cell<S>> {
-    const NEW: Self = Self::new(Cell::new(S::FRESH));
+impl<S: Fresh> StateCell<S> for critical_section::Mutex<RefCell<S>> {
+    const NEW: Self = Self::new(RefCell::new(S::FRESH));
 
+    #[inline]
     fn update<R>(&self, f: impl FnMut(&mut S) -> R) -> R {
-        critical_section::with(|section| StateCell::update(self.borrow(section), f))
+        critical_section::with(|section| self.borrow(section).update(f))
     }
 }
 
@@ -112,6 +118,8 @@ pub(crate) fn update_timed<S, R>(
 
 #[cfg(test)]
 mod tests {
+    use core::cell::Cell;
+
     use super::*;
 
     #[derive(Clone, Copy, Debug, PartialEq)]
@@ -122,7 +130,7 @@ mod tests {
     }
 
     /// A clock that changes the cell while it is read, as another caller may.
-    struct Meddling<'a>(&'a Cell<Count>, Cell<u32>);
+    struct Meddling<'a>(&'a RefCell<Count>, Cell<u32>);
 
     impl Clock for Meddling<'_> {
         fn now(&self) -> Instant {
@@ -134,31 +142,31 @@ mod tests {
 
     #[test]
     fn an_update_that_never_asks_for_the_time_does_not_read_the_clock() {
-        let cell = <Cell<Count> as StateCell<Count>>::NEW;
+        let cell = <RefCell<Count> as StateCell<Count>>::NEW;
         let clock = Meddling(&cell, Cell::new(0));
         let result = update_timed(&cell, &clock, |state, _| {
             *state = Count(3);
             Some("done")
         });
-        assert_eq!((result, cell.get(), clock.1.get()), ("done", Count(3), 0));
+        assert_eq!((result, *cell.borrow(), clock.1.get()), ("done", Count(3), 0));
     }
 
     #[test]
     fn an_update_that_needs_the_time_reads_it_once_outside_the_cell_and_starts_again_from_what_it_finds() {
-        let cell = <Cell<Count> as StateCell<Count>>::NEW;
+        let cell = <RefCell<Count> as StateCell<Count>>::NEW;
         let clock = Meddling(&cell, Cell::new(0));
         let result = update_timed(&cell, &clock, |state, now| {
             let now = now?;
             state.0 = state.0.saturating_add(1);
             Some(now)
         });
-        assert_eq!((result, cell.get(), clock.1.get()), (Instant::from_nanos(7), Count(11), 1));
+        assert_eq!((result, *cell.borrow(), clock.1.get()), (Instant::from_nanos(7), Count(11), 1));
     }
 
     #[test]
     fn reading_leaves_the_state_as_it_is() {
-        let cell = <Cell<Count> as StateCell<Count>>::NEW;
+        let cell = <RefCell<Count> as StateCell<Count>>::NEW;
         StateCell::update(&cell, |state| *state = Count(5));
-        assert_eq!((cell.read(|state| *state), cell.get()), (Count(5), Count(5)));
+        assert_eq!((cell.read(|state| *state), *cell.borrow()), (Count(5), Count(5)));
     }
 }

@@ -94,19 +94,21 @@ pub enum Abandoned {
 pub struct Config<T = ConsecutiveFailures> {
     trip: T,
     open_for: Span,
-    half_open_for: HalfOpenFor,
+    half_open_for: Span,
+    /// Whether half-open takes as long as the open period instead.
+    half_open_as_open: bool,
     /// An abandoned call that ran for longer than this counts as a failure.
     abandoned_after: Span,
-    successes: u32,
-    trials: u32,
-    probes: u32,
+    // More than a byte, so that too many are found out; see `counted`.
+    successes: u16,
+    trials: u16,
+    probes: u16,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-enum HalfOpenFor {
-    AsLongAsOpen,
-    This(Span),
+/// A number of probes as the settings keep it: what is above the range of the type stays above that of the counter.
+#[expect(clippy::cast_possible_truncation, reason = "looked at just before")]
+const fn counted(probes: u32) -> u16 {
+    if probes > u16::MAX as u32 { u16::MAX } else { probes as u16 }
 }
 
 impl Config {
@@ -116,11 +118,12 @@ impl Config {
         Self {
             trip: ConsecutiveFailures::DEFAULT,
             open_for: Span::of(OPEN_FOR),
-            half_open_for: HalfOpenFor::AsLongAsOpen,
+            half_open_for: Span::MAX,
+            half_open_as_open: true,
             abandoned_after: Span::MAX,
-            successes: PROBES,
-            trials: PROBES,
-            probes: PROBES,
+            successes: counted(PROBES),
+            trials: counted(PROBES),
+            probes: counted(PROBES),
         }
     }
 }
@@ -135,8 +138,9 @@ impl<T: Copy> Config<T> {
     /// With another trip condition.
     #[must_use]
     pub const fn with_trip<U: Copy>(self, trip: U) -> Config<U> {
-        let Self { trip: _, open_for, half_open_for, abandoned_after, successes, trials, probes } = self;
-        Config { trip, open_for, half_open_for, abandoned_after, successes, trials, probes }
+        let Self { trip: _, open_for, half_open_for, half_open_as_open, abandoned_after, successes, trials, probes } =
+            self;
+        Config { trip, open_for, half_open_for, half_open_as_open, abandoned_after, successes, trials, probes }
     }
 
     /// Stays open for this long.
@@ -167,21 +171,21 @@ impl<T: Copy> Config<T> {
     /// at once, unless [`with_probes_at_once`](Self::with_probes_at_once) says less.
     #[must_use]
     pub const fn with_trials(mut self, successes: u32, trials: u32) -> Self {
-        (self.successes, self.trials, self.probes) = (successes, trials, trials);
+        (self.successes, self.trials, self.probes) = (counted(successes), counted(trials), counted(trials));
         self
     }
 
     /// At most so many probes at once.
     #[must_use]
     pub const fn with_probes_at_once(mut self, probes: u32) -> Self {
-        self.probes = probes;
+        self.probes = counted(probes);
         self
     }
 
     /// Opens again when no verdict was reached after this long in half-open.
     #[must_use]
     pub const fn with_half_open_for(mut self, deadline: Duration) -> Self {
-        self.half_open_for = HalfOpenFor::This(Span::of(deadline));
+        (self.half_open_for, self.half_open_as_open) = (Span::of(deadline), false);
         self
     }
 
@@ -219,7 +223,7 @@ impl<T: Copy + Trip> Config<T> {
         if self.successes == 0 {
             return Err(refuse!("successes", "is zero: half-open could never close"));
         }
-        if self.trials > u8::MAX as u32 {
+        if self.trials > u8::MAX as u16 {
             return Err(refuse!("trials", "is above 255, the most the counter holds"));
         }
         if self.successes > self.trials {
@@ -228,7 +232,7 @@ impl<T: Copy + Trip> Config<T> {
         if self.probes == 0 || self.probes > self.trials {
             return Err(refuse!("probes", "is zero or above the trials"));
         }
-        if matches!(self.half_open_for, HalfOpenFor::This(Span::ZERO)) {
+        if self.half_open_for.is_zero() {
             return Err(refuse!("half_open_for", "is zero: no probe could ever report"));
         }
         if self.open_for.is_zero() {
@@ -245,10 +249,7 @@ impl<T: Copy + Trip> Config<T> {
     }
 
     fn half_open_span(&self, reopened: u8, now: Instant) -> Span {
-        match self.half_open_for {
-            HalfOpenFor::AsLongAsOpen => self.open_span(reopened, None, now),
-            HalfOpenFor::This(span) => span,
-        }
+        if self.half_open_as_open { self.open_span(reopened, None, now) } else { self.half_open_for }
     }
 }
 

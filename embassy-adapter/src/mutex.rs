@@ -1,6 +1,6 @@
 //! States behind any of embassy's mutexes.
 
-use core::cell::Cell;
+use core::cell::RefCell;
 use core::fmt;
 use core::marker::PhantomData;
 
@@ -18,7 +18,7 @@ impl<M: RawMutex, S: Fresh> CellKind<S> for Raw<M> {
 }
 
 /// A state behind a [`RawMutex`].
-pub struct RawCell<M: RawMutex, S>(Mutex<M, Cell<S>>);
+pub struct RawCell<M: RawMutex, S>(Mutex<M, RefCell<S>>);
 
 impl<M: RawMutex, S> fmt::Debug for RawCell<M, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,7 +27,7 @@ impl<M: RawMutex, S> fmt::Debug for RawCell<M, S> {
 }
 
 impl<M: RawMutex, S: Fresh> StateCell<S> for RawCell<M, S> {
-    const NEW: Self = Self(Mutex::new(Cell::new(S::FRESH)));
+    const NEW: Self = Self(Mutex::new(RefCell::new(S::FRESH)));
 
     fn update<R>(&self, mut f: impl FnMut(&mut S) -> R) -> R {
         self.0.lock(|cell| StateCell::update(cell, &mut f))

@@ -138,7 +138,7 @@ impl<M: Copy + Fresh> State<M> {
             Phase::HalfOpen { in_flight, successes, failures, until, .. } => {
                 let out = u32::from(*in_flight);
                 let judged = u32::from(*successes).saturating_add((*failures).into());
-                if out < config.probes && out.saturating_add(judged) < config.trials {
+                if out < config.probes.into() && out.saturating_add(judged) < config.trials.into() {
                     *in_flight = in_flight.saturating_add(1);
                     Admission::Admitted { generation: self.generation, probe: true }
                 } else {
@@ -224,9 +224,9 @@ impl<M: Copy + Fresh> State<M> {
                     (successes.saturating_add(u8::from(!failed)), failures.saturating_add(u8::from(failed)));
                 let in_flight = in_flight.saturating_sub(1);
                 let judged = Phase::HalfOpen { until, reopened, in_flight, successes, failures };
-                let next = if u32::from(successes) >= config.successes {
+                let next = if u16::from(successes) >= config.successes {
                     Phase::Closed { meter: M::FRESH }
-                } else if u32::from(failures) > config.trials.saturating_sub(config.successes) {
+                } else if u16::from(failures) > config.trials.saturating_sub(config.successes) {
                     Self::reopen(config, reopened, hint, now?)
                 } else {
                     self.phase = judged;

@@ -784,10 +784,10 @@ fn nothing_grows_unnoticed() {
     assert_eq!(size_of::<State<Ring>>(), 24);
     assert_eq!(size_of::<State<Drained>>(), 24);
     assert_eq!(size_of::<State<(Ring, Drained)>>(), 32);
-    assert_eq!(size_of::<Config>(), 48);
+    assert_eq!(size_of::<Config>(), 40);
     assert_eq!(size_of::<CircuitBreaker<Local>>(), 72);
-    assert_eq!(size_of::<CircuitBreaker<Local, FailureRate>>(), 80);
-    assert_eq!(size_of::<CircuitBreaker<Local, FailureMeter>>(), 80);
+    assert_eq!(size_of::<CircuitBreaker<Local, FailureRate>>(), 72);
+    assert_eq!(size_of::<CircuitBreaker<Local, FailureMeter>>(), 72);
     assert_eq!(size_of::<Permit<'_, Local, ConsecutiveFailures, (), &ManualClock>>(), 32);
     assert_eq!(size_of::<Rejected>(), 16);
     assert_eq!(size_of::<Transition>(), 32);
