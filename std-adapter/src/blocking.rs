@@ -1,7 +1,7 @@
 //! Policies for plain threads, without a runtime.
 
-use core::cell::Cell;
-use core::future::{Future, ready};
+use core::cell::{Cell, RefCell};
+use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
 use core::task::{Context, Poll, Waker};
 use std::sync::Arc;
@@ -93,8 +93,8 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 
 /// Runs a blocking operation through a pipeline on the current thread.
 ///
-/// A timeout can't cut a blocking operation short: it shows when the operation returns. Delays, queues and the time between attempts
-/// are cut as usual.
+/// A timeout can't cut a blocking operation short: it shows when the operation returns, in place of the late result. Delays, queues
+/// and the time between attempts are cut as usual.
 ///
 /// ```
 /// use failsoft_tokio::{Pipeline, RetryPolicy, Threads, call_blocking, backoff::Backoff, retry};
@@ -110,11 +110,35 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// The operation's own error, or the policy that ended the call; see [`Failure`].
 pub fn call_blocking<T, E, L, C>(
     pipeline: &Pipeline<Threads, L, C>,
-    mut operation: impl FnMut(Attempt) -> Result<T, E>,
+    operation: impl FnMut(Attempt) -> Result<T, E>,
 ) -> Result<T, Failure<E>>
 where
     L: Layer<T, E, Threads>,
     C: Classify<T, E>,
 {
-    block_on(pipeline.call(|attempt| ready(operation(attempt))))
+    let operation = RefCell::new(operation);
+    block_on(pipeline.call(|attempt| {
+        let operation = &operation;
+        async move {
+            // Pending before, so that the deadlines around it start now; pending after, so that they can end it.
+            yield_once().await;
+            let result = operation.borrow_mut()(attempt);
+            yield_once().await;
+            result
+        }
+    }))
+}
+
+/// Pending once.
+async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

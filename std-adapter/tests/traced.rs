@@ -1,0 +1,137 @@
+//! Events through the `tracing` facade, as a subscriber sees them.
+
+#![cfg(feature = "tracing")]
+#![expect(clippy::unwrap_used, reason = "a test may end with a panic")]
+
+use core::fmt::{self, Write};
+use core::time::Duration;
+use std::sync::{Arc, Mutex};
+
+use failsoft_tokio::circuit_breaker::ConsecutiveFailures;
+use failsoft_tokio::degradation::{Criticality, Service};
+use failsoft_tokio::{
+    Backoff, CircuitBreaker, Degradation, Instant, Jitter, Pipeline, RetryPolicy, Tokio, Tracing, circuit_breaker,
+    degradation, retry, valid,
+};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber, span};
+
+/// Writes events down, and has no use for spans.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<(Level, String)>>>);
+
+struct Fields(String);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        write!(self.0, "{}={value:?} ", field.name()).unwrap();
+    }
+}
+
+impl Subscriber for Notes {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("failsoft")
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut fields = Fields(String::new());
+        event.record(&mut fields);
+        self.0.lock().unwrap().push((*event.metadata().level(), fields.0.trim_end().to_owned()));
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// What is written down while `f` runs.
+fn notes(f: impl FnOnce()) -> Vec<(Level, String)> {
+    let notes = Notes::default();
+    tracing::subscriber::with_default(notes.clone(), f);
+    let mut notes = notes.0.lock().unwrap();
+    core::mem::take(&mut *notes)
+}
+
+const fn at(secs: u64) -> Instant {
+    Instant::from_millis(secs * 1_000)
+}
+
+#[test]
+fn each_transition_of_a_breaker_is_one_event_at_the_level_of_what_it_means() {
+    let trip = valid!(ConsecutiveFailures::new(2));
+    let config = circuit_breaker::Config::new().with_trip(trip).with_open_for(Duration::from_secs(10)).with_probes(1);
+    let breaker: CircuitBreaker<_, _> =
+        CircuitBreaker::with_observer(config.validate().unwrap(), Tracing::new("payments"));
+    let seen = notes(|| {
+        breaker.try_acquire(at(0)).unwrap().success();
+        breaker.try_acquire(at(1)).unwrap().failure();
+        breaker.try_acquire(at(1)).unwrap().failure();
+        assert!(breaker.try_acquire(at(2)).is_err());
+        breaker.try_acquire(at(11)).unwrap().success();
+        breaker.isolate();
+        breaker.reset();
+    });
+    let expected = [
+        (
+            Level::WARN,
+            "message=circuit breaker name=\"payments\" from=Closed to=Open generation=1 calls=2 failures=2 until=11000000000",
+        ),
+        (
+            Level::INFO,
+            "message=circuit breaker name=\"payments\" from=Open to=HalfOpen generation=2 calls=0 failures=0 until=21000000000",
+        ),
+        (
+            Level::INFO,
+            "message=circuit breaker name=\"payments\" from=HalfOpen to=Closed generation=3 calls=1 failures=0",
+        ),
+        (
+            Level::WARN,
+            "message=circuit breaker name=\"payments\" from=Closed to=Isolated generation=4 calls=0 failures=0",
+        ),
+        (
+            Level::INFO,
+            "message=circuit breaker name=\"payments\" from=Isolated to=Closed generation=5 calls=0 failures=0",
+        ),
+    ];
+    assert_eq!(seen, expected.map(|(level, text)| (level, text.to_owned())));
+}
+
+#[test]
+fn each_retry_is_one_debug_event() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let backoff = Backoff::constant(Duration::from_secs(1)).with_jitter(Jitter::None);
+    let config = retry::Config::new().with_backoff(backoff).validate().unwrap();
+    let pipeline = Pipeline::new(Tokio).layer(RetryPolicy::with_observer(config, Tracing::new("mail")));
+    let seen = notes(|| {
+        assert!(runtime.block_on(pipeline.call(async |_| Err::<(), _>("down"))).is_err());
+    });
+    let starts: Vec<_> = seen.iter().map(|(_, text)| text.split(" at=").next().unwrap()).collect();
+    assert_eq!(starts, ["message=retry name=\"mail\" attempt=1", "message=retry name=\"mail\" attempt=2"]);
+    assert!(seen.iter().all(|(level, _)| *level == Level::DEBUG));
+}
+
+#[test]
+fn a_level_that_falls_is_a_warning_and_one_that_rises_is_information() {
+    let config = degradation::Config::new().with_dwell(Duration::from_secs(5)).with_recovery(1).validate().unwrap();
+    let shop = Degradation::<1, degradation::DegradationLevel, (), _>::with_observer(config, Tracing::new("shop"));
+    shop.register("stock", Service::new(Criticality::Important)).unwrap();
+    let seen = notes(|| {
+        shop.report("stock", false, &at(1)).unwrap();
+        shop.report("stock", false, &at(2)).unwrap();
+        shop.report("stock", true, &at(3)).unwrap();
+        shop.handle_timeout(&at(60));
+    });
+    let expected = [
+        (Level::WARN, "message=degradation level name=\"shop\" from=Full to=Degraded at=1000000000"),
+        (Level::INFO, "message=degradation level name=\"shop\" from=Degraded to=Full at=7000000000"),
+    ];
+    assert_eq!(seen, expected.map(|(level, text)| (level, text.to_owned())));
+}
