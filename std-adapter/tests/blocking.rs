@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may end with a panic")]
 
+use core::future::{Future, poll_fn};
+use core::pin::pin;
 use core::time::Duration;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
@@ -140,13 +143,26 @@ fn the_time_that_attempts_block_counts_towards_the_total() {
 #[test]
 fn block_on_within_block_on_keeps_both_deadlines() {
     let nap = |span| async move { Threads.sleep_until(Threads.now().saturating_add(span)).await };
-    let start = Instant::now();
-    block_on(async {
-        nap(ms(2)).await;
-        block_on(nap(ms(3)));
-        nap(ms(2)).await;
+    // Should the outer deadline be lost, the thread would sleep for ever: then this wakes it.
+    let (sleeper, (done, watched)) = (thread::current(), mpsc::channel::<()>());
+    let watch = thread::spawn(move || {
+        if watched.recv_timeout(Duration::from_secs(10)).is_err() {
+            sleeper.unpark();
+        }
     });
-    assert!(start.elapsed() >= ms(7));
+    let start = Instant::now();
+    let mut outer = pin!(nap(ms(6)));
+    block_on(poll_fn(|cx| {
+        // The outer one has set its deadline when the inner one sets, and meets, its own.
+        let poll = outer.as_mut().poll(cx);
+        if poll.is_pending() {
+            block_on(nap(ms(2)));
+        }
+        poll
+    }));
+    assert!((ms(6)..Duration::from_secs(10)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    done.send(()).unwrap();
+    watch.join().unwrap();
 }
 
 #[test]
