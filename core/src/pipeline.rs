@@ -403,6 +403,8 @@ pin_project_lite::pin_project! {
         pipeline: H,
         operation: F,
         limit: Option<Span>,
+        // Whether anything is under way, that dropping the call would have to give up.
+        under_way: bool,
         #[pin]
         state: L::State<Option<Fut>>,
     }
@@ -418,6 +420,9 @@ pin_project_lite::pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
+            if !*this.under_way {
+                return;
+            }
             let pipeline: &Pipeline<X, L, C> = this.pipeline;
             let mut operation = Operation { start: this.operation, classify: &pipeline.classify };
             pipeline.layers.reset(this.state, &mut operation, &pipeline.executor);
@@ -437,7 +442,7 @@ where
     /// A call through the pipeline that `pipeline` points to; [`Pipeline::call`] is the short form for a reference.
     pub fn new(pipeline: H, operation: F) -> Self {
         let state = pipeline.layers.idle(None);
-        Self { pipeline, operation, limit: None, state }
+        Self { pipeline, operation, limit: None, under_way: false, state }
     }
 
     /// Replaces the limit of the pipeline's outermost timeout, for this call alone.
@@ -464,7 +469,11 @@ where
         let pipeline: &Pipeline<X, L, C> = this.pipeline;
         let mut operation = Operation { start: this.operation, classify: &pipeline.classify };
         let scope = Scope { executor: &pipeline.executor, attempt: 1, limit: *this.limit, deadline: Deadline::NEVER };
-        pipeline.layers.poll(this.state, &mut operation, scope, cx).map(|answer| answer.result)
+        // Before, so that it stays so when the operation panics.
+        *this.under_way = true;
+        let answer = ready!(pipeline.layers.poll(this.state, &mut operation, scope, cx));
+        *this.under_way = false;
+        Poll::Ready(answer.result)
     }
 }
 

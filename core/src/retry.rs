@@ -278,11 +278,11 @@ impl<T, E, X: Executor, O: Observer<Retrying>> Layer<T, E, X> for RetryPolicy<O>
                 }
                 return Poll::Pending;
             };
-            let last = this.last.take();
             if answer.verdict.outcome() == Outcome::Success {
-                (*this.progress, *this.deadline) = (Progress::FIRST, None);
+                (*this.progress, *this.deadline, *this.last) = (Progress::FIRST, None, None);
                 return Poll::Ready(answer);
             }
+            let last = this.last.take();
             match self.resume_at(&answer, this.progress, this.deadline, scope) {
                 Ok(at) => {
                     self.observer.observe(&Retrying { attempt: this.progress.attempt, at });
