@@ -209,6 +209,10 @@ impl Backoff {
         self.jittered_span(attempt, Span::of(previous), random).duration()
     }
 
+    pub(crate) const fn is_decorrelated(&self) -> bool {
+        matches!(self.jitter, Jitter::Decorrelated)
+    }
+
     const fn span(&self, attempt: u32) -> Span {
         if attempt == 0 {
             return Span::ZERO;

@@ -561,7 +561,7 @@ impl Slots {
     const fn take_or_queue(&mut self, config: &Config, weight: u32) -> Result<Option<u32>, Reason> {
         match self.take(config, weight) {
             Ok(in_use) => Ok(Some(in_use)),
-            Err(Reason::Full) if config.queue == 0 => Err(Reason::Full),
+            Err(Reason::Full) if config.queue == 0 || config.longest_wait.is_zero() => Err(Reason::Full),
             Err(Reason::Full) if self.queued >= config.queue => Err(Reason::QueueFull),
             Err(Reason::Full) => {
                 self.queued = self.queued.saturating_add(1);

@@ -281,7 +281,8 @@ pub struct Transition {
     pub to: StateKind,
     /// The generation that the change began; it wraps after 4,096.
     pub generation: u16,
-    /// What had been counted before the change, the outcome that caused it included.
+    /// What had been counted before the change, the outcome that caused it included. A failure meter can't be read without the
+    /// time, which a change by hand does not take: there it shows zero.
     pub counts: Counts,
     /// When the new state ends by itself: the end of the open period or the half-open deadline.
     pub until: Option<Instant>,

@@ -317,7 +317,8 @@ where
     R: Copy,
     O: Observer<LevelChange<L>>,
 {
-    /// Registers a service as healthy, to be checked at once. A name that is there already gets the new settings.
+    /// Registers a service as healthy, to be checked at once. A name that is there already gets the new settings and
+    /// keeps its health.
     ///
     /// # Errors
     /// All `N` places are taken, or its check interval is zero.
@@ -327,8 +328,9 @@ where
         }
         let next_check = if service.interval == Span::MAX { Instant::MAX } else { Instant::START };
         let registered = self.cell.update(|health| {
-            let entry = Entry { service, healthy: true, streak: 0, next_check };
-            health.services.insert(name, entry).is_ok()
+            let known = health.services.get(name);
+            let (healthy, streak) = known.map_or((true, 0), |entry| (entry.healthy, entry.streak));
+            health.services.insert(name, Entry { service, healthy, streak, next_check }).is_ok()
         });
         if registered { Ok(()) } else { Err(refuse!("services", "are more than there are places")) }
     }

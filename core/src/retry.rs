@@ -259,7 +259,10 @@ impl<T, E, X: Executor, O: Observer<Retrying>> Layer<T, E, X> for RetryPolicy<O>
         let executor = scope.executor();
         loop {
             if let Some(resume) = this.progress.resume {
-                ready!(poll_deadline(this.sleep.as_mut(), resume, executor, cx));
+                // "At once" is at once: a timer would take a tick for it.
+                if this.sleep.is_some() || executor.now() < resume {
+                    ready!(poll_deadline(this.sleep.as_mut(), resume, executor, cx));
+                }
                 this.progress.resume = None;
                 // The sleep may have ended late.
                 let ends = this.deadline.unwrap_or(Instant::MAX).min(scope.deadline().from(resume));
@@ -287,28 +290,24 @@ impl<T, E, X: Executor, O: Observer<Retrying>> Layer<T, E, X> for RetryPolicy<O>
                 Ok(at) => {
                     self.observer.observe(&Retrying { attempt: this.progress.attempt, at });
                     this.progress.resume = Some(at);
-                    *this.last = Some(answer);
+                    *this.last = Some(telling(answer, last));
                 }
-                Err(Stop::Rejected) => {
-                    // The rejected attempt was none: what the dependency said last is more than that it was not asked
-                    // again.
-                    let (answer, attempts) = match last {
-                        Some(last) => (last, this.progress.attempt.saturating_sub(1)),
-                        None => (answer, this.progress.attempt),
-                    };
-                    this.progress.attempt = attempts;
-                    return Poll::Ready(finish(answer, this.progress, this.deadline, Stop::Rejected));
+                Err(stop) => {
+                    // An attempt that was rejected for good was none.
+                    let made = this.progress.attempt.saturating_sub((stop == Stop::Rejected && last.is_some()).into());
+                    this.progress.attempt = made;
+                    return Poll::Ready(finish(telling(answer, last), this.progress, this.deadline, stop));
                 }
-                Err(stop) => return Poll::Ready(finish(answer, this.progress, this.deadline, stop)),
             }
         }
     }
 
     fn reset<N: Next<T, E, X>>(&self, state: Pin<&mut Self::State<N::State>>, next: &mut N, executor: &X) {
         let mut this = state.project();
-        (*this.progress, *this.deadline, *this.last) = (Progress::FIRST, None, None);
-        this.sleep.set(None);
+        // First, so that its permits come back even if dropping the last answer panics.
         next.reset(this.inner, executor);
+        this.sleep.set(None);
+        (*this.progress, *this.deadline, *this.last) = (Progress::FIRST, None, None);
     }
 }
 
@@ -337,6 +336,14 @@ impl<O> RetryPolicy<O> {
         let at = now.after(progress.previous);
         let at = rejected.and_then(|rejected| rejected.retry_at()).map_or(at, |free| at.max(free));
         if at >= ends { Err(Stop::Deadline) } else { Ok(at) }
+    }
+}
+
+/// The answer that tells the caller more: what the dependency said last, rather than that it was not asked again.
+fn telling<T, E>(answer: Answer<T, E>, last: Option<Answer<T, E>>) -> Answer<T, E> {
+    match last {
+        Some(last) if answer.result.as_ref().is_err_and(Failure::is_rejected) => last,
+        _ => answer,
     }
 }
 

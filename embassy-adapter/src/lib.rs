@@ -5,13 +5,13 @@
 //! use failsoft_embassy::{Bulkhead, CircuitBreaker, Embassy, Pipeline, RetryPolicy, Timeout};
 //! use failsoft_embassy::{bulkhead, circuit_breaker, retry, valid};
 //!
-//! static EXECUTOR: Embassy = Embassy::new(0x5EED_0042); // the device's own number
 //! static BUS: Bulkhead = Bulkhead::new(valid!(bulkhead::Config::new(1).validate()));
 //! static SENSOR: CircuitBreaker = CircuitBreaker::new(valid!(circuit_breaker::Config::new().validate()));
 //! static RETRY: RetryPolicy = RetryPolicy::new(valid!(retry::Config::new().with_max_attempts(2).validate()));
 //!
-//! async fn poll_sensor() -> Option<u16> {
-//!     let pipeline = Pipeline::new(&EXECUTOR)
+//! // `device` is `Embassy::new(the chip's own number)`, made once, in a `StaticCell` say.
+//! async fn poll_sensor(device: &Embassy) -> Option<u16> {
+//!     let pipeline = Pipeline::new(device)
 //!         .layer(&RETRY)
 //!         .layer(&BUS)
 //!         .layer(&SENSOR)

@@ -1,8 +1,9 @@
 //! Policies for plain threads, without a runtime.
 
-use core::cell::{Cell, RefCell};
+use core::cell::RefCell;
 use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, Waker};
 use std::sync::Arc;
 use std::task::Wake;
@@ -38,11 +39,11 @@ impl Executor for Threads {
 }
 
 thread_local! {
-    /// The earliest instant at which the future that [`block_on`] polls wants to be polled again.
-    static WAKE_AT: Cell<Instant> = const { Cell::new(Instant::MAX) };
+    /// Who sleeps on this thread, and until when.
+    static SLEEPERS: RefCell<Vec<(Instant, Waker)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Sleeps by telling [`block_on`] when to poll again.
+/// Sleeps by telling [`block_on`] when to wake whom.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct ThreadSleep {
@@ -52,20 +53,45 @@ pub struct ThreadSleep {
 impl Future for ThreadSleep {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if Threads.now() >= self.at {
             return Poll::Ready(());
         }
-        WAKE_AT.with(|wake_at| wake_at.set(wake_at.get().min(self.at)));
+        SLEEPERS.with_borrow_mut(|sleepers| {
+            // Polled again before its time, it is there already.
+            if !sleepers.iter().any(|(at, waker)| *at == self.at && waker.will_wake(cx.waker())) {
+                sleepers.push((self.at, cx.waker().clone()));
+            }
+        });
         Poll::Pending
     }
 }
 
-struct Unpark(Thread);
+/// Parks the thread until somebody unparks it or the next sleeper is due, and wakes those who are.
+fn park() {
+    let next = SLEEPERS.with_borrow(|sleepers| sleepers.iter().map(|(at, _)| *at).min());
+    match next {
+        None => thread::park(),
+        Some(at) => thread::park_timeout(from_origin(at).saturating_duration_since(std::time::Instant::now())),
+    }
+    let now = Threads.now();
+    let due: Vec<_> = SLEEPERS.with_borrow_mut(|sleepers| sleepers.extract_if(.., |(at, _)| *at <= now).collect());
+    for (_, waker) in due {
+        waker.wake();
+    }
+}
+
+/// Wakes the future that a [`block_on`] runs. The flag is its own: a `block_on` within it, or a channel, may take the thread's
+/// one token to be unparked.
+struct Unpark {
+    thread: Thread,
+    woken: AtomicBool,
+}
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        self.woken.store(true, Ordering::Release);
+        self.thread.unpark();
     }
 }
 
@@ -74,19 +100,15 @@ impl Wake for Unpark {
 /// For futures that wait for [`Threads`] or for other threads; tokio's own timers and sockets need their runtime.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let unpark = Arc::new(Unpark { thread: thread::current(), woken: AtomicBool::new(false) });
+    let waker = Waker::from(Arc::clone(&unpark));
     let mut cx = Context::from_waker(&waker);
     loop {
-        // An outer `block_on` may have a deadline of its own under way.
-        let outer = WAKE_AT.replace(Instant::MAX);
-        let poll = future.as_mut().poll(&mut cx);
-        let wake_at = WAKE_AT.replace(outer);
-        match poll {
-            Poll::Ready(output) => return output,
-            Poll::Pending if wake_at == Instant::MAX => thread::park(),
-            Poll::Pending => {
-                thread::park_timeout(from_origin(wake_at).saturating_duration_since(std::time::Instant::now()));
-            }
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return output;
+        }
+        while !unpark.woken.swap(false, Ordering::Acquire) {
+            park();
         }
     }
 }

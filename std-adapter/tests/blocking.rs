@@ -4,8 +4,11 @@
 
 use core::future::{Future, poll_fn};
 use core::pin::pin;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::{Context, Poll, Waker};
 use core::time::Duration;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
+use std::task::Wake;
 use std::thread;
 use std::time::Instant;
 
@@ -187,4 +190,56 @@ fn a_panic_in_a_blocking_operation_returns_its_permit() {
     });
     assert_eq!(bulkhead.snapshot().in_use, 0);
     assert_eq!(call_blocking(&pipeline, |_| Ok::<_, ()>(1)), Ok(1));
+}
+
+/// Tells whether it has been woken.
+#[derive(Default)]
+struct Child(AtomicBool);
+
+impl Wake for Child {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+#[test]
+fn a_block_on_within_another_does_not_swallow_what_wakes_the_outer_one() {
+    let (waker_to, waker_from) = mpsc::channel::<Waker>();
+    let waking = thread::spawn(move || {
+        let waker = waker_from.recv().unwrap();
+        thread::sleep(ms(5));
+        waker.wake();
+    });
+    let mut polls = 0;
+    let outer = poll_fn(|cx| {
+        polls += 1;
+        if polls == 2 {
+            return Poll::Ready(());
+        }
+        waker_to.send(cx.waker().clone()).unwrap();
+        // While this one sleeps the outer one is woken, and the thread's token is gone.
+        block_on(Threads.sleep_until(Threads.now().saturating_add(ms(20))));
+        Poll::Pending
+    });
+    block_on(outer);
+    waking.join().unwrap();
+    assert_eq!(polls, 2);
+}
+
+#[test]
+fn a_sleep_wakes_the_future_it_is_in_and_not_only_the_outermost() {
+    let child = Arc::new(Child::default());
+    let waker = Waker::from(Arc::clone(&child));
+    let mut sleep = pin!(Threads.sleep_until(Threads.now().saturating_add(ms(5))));
+    // As combinators of many do: the child is polled under a waker of its own, and again only once that was woken.
+    assert!(sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let mut watched = poll_fn(|cx| {
+        if child.0.load(Ordering::Acquire) {
+            return sleep.as_mut().poll(&mut Context::from_waker(&waker));
+        }
+        // Woken by the same round of the thread's timers as the child.
+        let _ = pin!(Threads.sleep_until(Threads.now().saturating_add(ms(1)))).poll(cx);
+        Poll::Pending
+    });
+    block_on(&mut watched);
 }

@@ -98,11 +98,13 @@ impl<M: Copy + Fresh> State<M> {
         }
     }
 
-    /// Whether a success changes nothing: a closed breaker in full health.
+    /// Whether a success changes nothing: a breaker that counts, in full health.
     #[inline]
     pub(super) fn unmoved_by_success<T: Copy + Trip<Meter = M>>(&self, config: &Config<T>, ticket: Ticket) -> bool {
         match &self.phase {
-            Phase::Closed { meter } => ticket.generation() != self.generation || config.trip.is_healthy(meter),
+            Phase::Closed { meter } | Phase::MetricsOnly { meter, .. } => {
+                ticket.generation() != self.generation || config.trip.is_healthy(meter)
+            }
             _ => false,
         }
     }
@@ -220,6 +222,10 @@ impl<M: Copy + Fresh> State<M> {
     ) -> Option<Option<Transition>> {
         match self.phase {
             Phase::HalfOpen { until, reopened, in_flight, successes, failures } => {
+                // A report after the deadline is late, whether or not anybody has noticed the deadline before.
+                if let Some(transition) = self.expire(config, now?) {
+                    return Some(Some(transition));
+                }
                 let (successes, failures) =
                     (successes.saturating_add(u8::from(!failed)), failures.saturating_add(u8::from(failed)));
                 let in_flight = in_flight.saturating_sub(1);

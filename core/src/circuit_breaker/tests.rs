@@ -875,3 +875,31 @@ fn a_breaker_in_a_static_is_shared_by_threads() {
     });
     assert_eq!(BREAKER.state(), StateKind::Open, "no failure was lost");
 }
+
+#[test]
+fn a_report_after_the_half_open_deadline_is_late_whether_or_not_anybody_noticed_the_deadline() {
+    let clock = ManualClock::new();
+    let breaker =
+        CircuitBreaker::<Local>::new(valid!(Config::new().with_half_open_for(Duration::from_secs(10)).validate()));
+    breaker.open_until(Instant::START);
+    let probe = breaker.try_acquire(&clock).expect("a probe");
+    clock.advance(Duration::from_secs(10));
+    probe.success();
+    assert_eq!(breaker.state(), StateKind::Open);
+    assert_eq!(breaker.poll_timeout(), Some(Instant::START.saturating_add(Duration::from_secs(10) + OPEN_FOR)));
+}
+
+#[test]
+fn what_would_have_opened_is_told_once_for_as_long_as_the_meter_is_full() {
+    let (clock, events) = (ManualClock::new(), Recorder::<Transition, 8>::new());
+    let meter = valid!(FailureMeter::new(2, Duration::from_secs(10)));
+    let config = Config::new().with_trip(meter).validate().expect("it makes sense");
+    let breaker = CircuitBreaker::<Local, _, _>::with_observer(config, &events);
+    breaker.observe_only();
+    events.take().for_each(drop);
+    for _ in 0..6 {
+        breaker.try_acquire(&clock).expect("all pass").failure();
+        breaker.try_acquire(&clock).expect("all pass").success();
+    }
+    assert_eq!(events.take().count(), 1);
+}

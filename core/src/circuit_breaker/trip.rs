@@ -369,6 +369,9 @@ impl<T> Growing<T> {
         T: Copy,
     {
         match periods.check() {
+            Ok(()) if periods.is_decorrelated() => {
+                Err(refuse!("jitter", "is decorrelated: it grows from delay to delay, and a breaker keeps none"))
+            }
             Ok(()) => Ok(Self { trip, periods, rng: Rng::new(seed) }),
             Err(error) => Err(error),
         }

@@ -812,3 +812,12 @@ fn a_degraded_system_answers_with_what_stands_in() {
 fn a_hub_is_as_large_as_its_table() {
     assert_eq!(size_of::<Degradation<Local, 4>>(), 272);
 }
+
+#[test]
+fn a_service_that_is_registered_again_keeps_its_health() {
+    let hub: Degradation<Local, 1> = Degradation::new(valid!(Config::new().validate()));
+    hub.register("a", Service::new(Criticality::Critical)).expect("there is room");
+    hub.report("a", false, &at(0)).expect("it is registered");
+    hub.register("a", Service::new(Criticality::Important)).expect("it has its place");
+    assert_eq!(hub.is_healthy("a"), Ok(false));
+}

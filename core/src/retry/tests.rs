@@ -497,3 +497,25 @@ fn when_a_further_attempt_is_rejected_the_caller_gets_the_error_of_the_last_one_
     let failure = rig.run(pipeline.call(|_| service.call(&rig))).expect_err("it is rejected");
     assert_eq!((failure.attempts, failure.is_rejected()), (1, true));
 }
+
+#[test]
+fn the_error_of_the_dependency_survives_rejections_that_were_retried() {
+    let rig = Rig::new();
+    let trip = valid!(circuit_breaker::ConsecutiveFailures::new(1));
+    let config = circuit_breaker::Config::new().with_trip(trip).validate().expect("it makes sense");
+    let breaker = CircuitBreaker::<Local>::new(config);
+    let service = Script::new(&[Step::Fail]);
+    let pipeline = Pipeline::new(&rig).layer(policy(PLAIN.with_rejections().with_total_time(ms(10)))).layer(&breaker);
+    let failure = rig.run(pipeline.call(|_| service.call(&rig))).expect_err("it fails");
+    assert_eq!((failure.stop, service.calls()), (Some(Stop::Deadline), 1), "open for a minute");
+    assert_eq!(failure.into_inner(), Some(Scripted { call: 1 }));
+}
+
+#[test]
+fn without_a_delay_the_next_attempt_follows_without_a_timer() {
+    let rig = Rig::new();
+    let service = Script::new(&[Step::Fail, Step::Fail, Step::Succeed]);
+    let pipeline = Pipeline::new(&rig).layer(policy(PLAIN.with_backoff(Backoff::none())));
+    assert_eq!(rig.run(pipeline.call(|_| service.call(&rig))), Ok(3));
+    assert_eq!(rig.sleeps(), 0);
+}

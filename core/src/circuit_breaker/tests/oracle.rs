@@ -53,6 +53,14 @@ impl Rule {
         }
     }
 
+    fn ignores_success(&self) -> bool {
+        match *self {
+            Self::Consecutive { .. } | Self::Rate { .. } => false,
+            Self::Meter { .. } => true,
+            Self::Either(ref one, ref other) => one.ignores_success() && other.ignores_success(),
+        }
+    }
+
     /// Calls and failures, as they are shown; a meter's are not known without the time.
     fn counts(&self, outcomes: &Outcomes, now: Option<u128>) -> (usize, usize) {
         match *self {
@@ -284,6 +292,10 @@ impl Oracle {
             self.out -= 1;
         }
         let Some(failed) = failed else { return };
+        if self.state == StateKind::HalfOpen && self.until.is_some_and(|until| now >= until) {
+            self.time_passes(now);
+            return;
+        }
         match self.state {
             StateKind::Closed => {
                 self.outcomes.push((failed, now));
@@ -300,6 +312,8 @@ impl Oracle {
                     self.open(self.reopened + 1, hint, now, now);
                 }
             }
+            // What says nothing to the rule does not change what it has said.
+            StateKind::MetricsOnly if !failed && self.rule.ignores_success() => {}
             StateKind::MetricsOnly => {
                 self.outcomes.push((failed, now));
                 let (before, after) = (self.met, self.rule.is_met(&self.outcomes));

@@ -396,9 +396,9 @@ HalfOpen +1 -1 out 1 until 30 at 10
 
 HalfOpen +1 -1 out 1 until 30 at 30
   try_acquire    Open until 40      Open until 40                    HalfOpen>Open #4 1 of 2 until 40
-  success                           Closed -0                        HalfOpen>Closed #4 1 of 3
-  failure                           Open until 40                    HalfOpen>Open #4 2 of 3 until 40
-  failure, 60 s                     Open until 90                    HalfOpen>Open #4 2 of 3 until 90
+  success                           Open until 40                    HalfOpen>Open #4 1 of 2 until 40
+  failure                           Open until 40                    HalfOpen>Open #4 1 of 2 until 40
+  failure, 60 s                     Open until 40                    HalfOpen>Open #4 1 of 2 until 40
   ignore                            HalfOpen +1 -1 out 0 until 30
   drop                              HalfOpen +1 -1 out 0 until 30
   late success
@@ -415,9 +415,9 @@ HalfOpen +1 -1 out 1 until 30 at 30
 
 HalfOpen +0 -0 out 1 until 30 at 45
   try_acquire    probe              HalfOpen +0 -0 out 1 until 65    HalfOpen>Open #4 0 of 0 until 40, Open>HalfOpen #5 0 of 0 until 65
-  success                           HalfOpen +1 -0 out 0 until 30
-  failure                           HalfOpen +0 -1 out 0 until 30
-  failure, 60 s                     HalfOpen +0 -1 out 0 until 30
+  success                           Open until 40                    HalfOpen>Open #4 0 of 0 until 40
+  failure                           Open until 40                    HalfOpen>Open #4 0 of 0 until 40
+  failure, 60 s                     Open until 40                    HalfOpen>Open #4 0 of 0 until 40
   ignore                            HalfOpen +0 -0 out 0 until 30
   drop                              HalfOpen +0 -0 out 0 until 30
   late success

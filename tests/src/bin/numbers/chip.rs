@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::process::{Command, Stdio};
 
-use crate::Row;
+use crate::{NOT_MEASURED, Row};
 
 /// The folder of the scripts that build and run the images.
 const FIRMWARE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/firmware");
@@ -65,7 +65,7 @@ fn row(what: &'static str, reach: &'static str, finding: Measured<Finding>) -> R
         Ok(Finding { figure, reached, remark }) => Row { what, figure, reach, reached, elsewhere: remark },
         Err(problem) => {
             let reached = (!reach.is_empty()).then_some(false);
-            Row { what, figure: String::from("NOT MEASURED"), reach, reached, elsewhere: problem }
+            Row { what, figure: String::from(NOT_MEASURED), reach, reached, elsewhere: problem }
         }
     }
 }

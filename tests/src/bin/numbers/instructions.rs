@@ -3,7 +3,7 @@
 use core::hint::black_box;
 use std::process::Command;
 
-use crate::{Row, subjects};
+use crate::{NOT_MEASURED, Row, subjects};
 
 /// Calls in the shorter of the two runs whose difference counts.
 const CALLS: u64 = 1_000;
@@ -68,7 +68,7 @@ fn closed() -> Row {
             consecutive <= 20,
             format!("recloser {recloser}, failsafe {failsafe}"),
         ),
-        Err(problem) => (String::from("NOT MEASURED"), false, problem),
+        Err(problem) => (String::from(NOT_MEASURED), false, problem),
     };
     Row { what: "closed breaker, success", figure, reach: "≤ 20 instructions", reached: Some(reached), elsewhere }
 }
@@ -77,7 +77,7 @@ fn pipeline() -> Row {
     let counted = per_call("pipeline").and_then(|count| Ok(count.saturating_sub(per_call("nothing")?)));
     let (figure, elsewhere) = match counted {
         Ok(count) => (format!("{count} instructions"), String::new()),
-        Err(problem) => (String::from("NOT MEASURED"), problem),
+        Err(problem) => (String::from(NOT_MEASURED), problem),
     };
     Row { what: "pipeline around a ready future", figure, reach: "", reached: None, elsewhere }
 }
