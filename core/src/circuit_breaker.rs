@@ -55,18 +55,20 @@ use crate::backoff::Backoff;
 use crate::cell::{CellKind, Fresh, StateCell, update_timed};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::failure::{Policy, Reason, Rejected};
-use crate::observe::Observer;
+use crate::observe::{Called, Observer};
 use crate::outcome::{Outcome, Verdict};
 use crate::time::{Clock, Instant, Span};
 
 mod layer;
 mod machine;
+mod totals;
 pub mod trip;
 
-use machine::{Admission, Phase, Ticket};
+use machine::{Admission, Phase, Settled, Ticket};
 
 pub use layer::BreakerState;
 pub use machine::State;
+pub use totals::{Count, Totals};
 pub use trip::{ConsecutiveFailures, Counts, FailureMeter, FailureRate, Growing, PackedMeter, Trip};
 
 /// How long a breaker stays open, unless said otherwise.
@@ -288,7 +290,7 @@ pub struct Transition {
     pub until: Option<Instant>,
 }
 
-/// What a breaker can tell about itself.
+/// What a breaker can tell about itself. The number of all calls is not among it: see [`Totals`].
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Snapshot {
@@ -382,14 +384,19 @@ where
     #[inline]
     fn admit(&self, clock: &impl Clock) -> Result<Ticket, Rejected> {
         // The healthy path only reads: one load, no clock.
-        match self.cell.read(State::admits_all) {
-            Some(generation) => Ok(self.ticket(generation, false, clock)),
-            None => {
-                // In parts, so that the healthy path's ticket needs no place in memory and stays in registers.
-                let (generation, probe, started) = self.admit_restricted(clock)?;
-                Ok(Ticket::new(generation, probe, started))
-            }
-        }
+        let ticket = match self.cell.read(State::admits_all) {
+            Some(generation) => self.ticket(generation, false, clock),
+            // In parts, so that the healthy path's ticket needs no place in memory and stays in registers.
+            None => match self.admit_restricted(clock) {
+                Ok((generation, probe, started)) => Ticket::new(generation, probe, started),
+                Err(rejected) => {
+                    self.observer.called(Called::Rejected);
+                    return Err(rejected);
+                }
+            },
+        };
+        self.observer.called(Called::Admitted);
+        Ok(ticket)
     }
 
     // Apart from the healthy path, which stays small enough to be inlined into its caller.
@@ -423,7 +430,7 @@ where
     #[inline]
     fn settle(&self, ticket: Ticket, verdict: Verdict, clock: &impl Clock) {
         let outcome = verdict.outcome();
-        if outcome == Outcome::Success && self.cell.read(|state| state.unmoved_by_success(&self.config, ticket)) {
+        if outcome == Outcome::Success && self.cell.read(|state| state.is_unmoved_by_success(&self.config, ticket)) {
             return;
         }
         self.record(ticket, verdict, clock);
@@ -432,10 +439,12 @@ where
     #[inline(never)]
     fn record(&self, ticket: Ticket, verdict: Verdict, clock: &impl Clock) {
         // Most often the breaker is closed and stays so: that needs neither the time nor an event.
-        let failed = verdict.outcome() == Outcome::Failure;
-        let counts = verdict.outcome() != Outcome::Ignored;
-        if counts && self.cell.update(|state| state.stays_closed(&self.config, ticket, failed)) {
-            return;
+        match self.cell.update(|state| state.settle_closed(&self.config, ticket, verdict.outcome())) {
+            Settled::Done => return,
+            // Giving up late is no outcome.
+            Settled::Late if verdict.outcome() == Outcome::Ignored => return,
+            Settled::Late => return self.observer.called(Called::Late),
+            Settled::NotYet => {}
         }
         let transition = update_timed(&self.cell, clock, |state, now| state.settle(&self.config, ticket, verdict, now));
         self.tell(transition);

@@ -50,7 +50,7 @@ pub mod timeout;
 pub use config::{ConfigError, Valid};
 pub use executor::Executor;
 pub use failure::{Cause, Failure, Policy, Reason, Rejected, Stop, TimedOut};
-pub use observe::Observer;
+pub use observe::{Called, Observer};
 pub use outcome::{Classify, ErrIsFailure, Outcome, Verdict};
 pub use pipeline::Pipeline;
 pub use ratio::Ratio;

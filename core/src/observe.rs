@@ -17,6 +17,22 @@
 pub trait Observer<Event> {
     /// Takes note of an event. It must not block; it may call back into the policy.
     fn observe(&self, event: &Event);
+
+    /// Takes note of a call that passed through a circuit breaker, or did not. By default it doesn't, and that costs nothing: to
+    /// count every call is to write for every call.
+    fn called(&self, _: Called) {}
+}
+
+/// What a circuit breaker did with one call.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Called {
+    /// It let the call through.
+    Admitted,
+    /// It rejected the call.
+    Rejected,
+    /// The outcome came too late to count: the state that admitted the call had ended.
+    Late,
 }
 
 impl<Event> Observer<Event> for () {

@@ -64,6 +64,14 @@ pub(super) enum Phase<M> {
     MetricsOnly { meter: M, tripped: bool },
 }
 
+/// How far a report could be settled at once.
+pub(super) enum Settled {
+    Done,
+    /// The state that admitted the call has ended.
+    Late,
+    NotYet,
+}
+
 pub(super) enum Admission {
     Admitted {
         generation: u16,
@@ -100,29 +108,38 @@ impl<M: Copy + Fresh> State<M> {
 
     /// Whether a success changes nothing: a breaker that counts, in full health.
     #[inline]
-    pub(super) fn unmoved_by_success<T: Copy + Trip<Meter = M>>(&self, config: &Config<T>, ticket: Ticket) -> bool {
+    pub(super) fn is_unmoved_by_success<T: Copy + Trip<Meter = M>>(&self, config: &Config<T>, ticket: Ticket) -> bool {
         match &self.phase {
             Phase::Closed { meter } | Phase::MetricsOnly { meter, .. } => {
-                ticket.generation() != self.generation || config.trip.is_healthy(meter)
+                ticket.generation() == self.generation && config.trip.is_healthy(meter)
             }
             _ => false,
         }
     }
 
-    /// Counts an outcome if the breaker is closed and stays so without a look at the clock; otherwise touches nothing.
+    /// Settles what needs neither the time nor an event: most often, a breaker that is closed and stays so.
     #[inline]
-    pub(super) fn stays_closed<T: Copy + Trip<Meter = M>>(
+    pub(super) fn settle_closed<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
         ticket: Ticket,
-        failed: bool,
-    ) -> bool {
-        let Phase::Closed { mut meter } = self.phase else { return false };
-        if ticket.generation() != self.generation || config.trip.record(&mut meter, failed, None) != Some(false) {
-            return false;
+        outcome: Outcome,
+    ) -> Settled {
+        if ticket.generation() != self.generation {
+            return Settled::Late;
         }
-        self.phase = Phase::Closed { meter };
-        true
+        match (&mut self.phase, outcome) {
+            (Phase::Closed { .. }, Outcome::Ignored) => Settled::Done,
+            (Phase::Closed { meter }, Outcome::Success | Outcome::Failure) => {
+                let mut counted = *meter;
+                if config.trip.record(&mut counted, outcome == Outcome::Failure, None) != Some(false) {
+                    return Settled::NotYet;
+                }
+                *meter = counted;
+                Settled::Done
+            }
+            _ => Settled::NotYet,
+        }
     }
 
     pub(super) fn admit<T: Copy + Trip<Meter = M>>(

@@ -903,3 +903,23 @@ fn what_would_have_opened_is_told_once_for_as_long_as_the_meter_is_full() {
     }
     assert_eq!(events.take().count(), 1);
 }
+
+#[test]
+fn totals_count_every_call_and_hand_transitions_on() {
+    let (clock, events) = (ManualClock::new(), Recorder::<Transition, 8>::new());
+    let config = valid!(Config::new().with_trip(valid!(ConsecutiveFailures::new(2))).validate());
+    let breaker = CircuitBreaker::<Local, _, _>::with_observer(config, Totals::<Local, _>::new(&events));
+    let held: Vec<_> = (0..5).map(|_| breaker.try_acquire(&clock).expect("it is closed")).collect();
+    for (index, permit) in held.into_iter().enumerate() {
+        match index {
+            0 | 1 => permit.failure(), // opens
+            2 => permit.success(),
+            3 => permit.failure(),
+            _ => drop(permit),
+        }
+    }
+    assert!((0..3).all(|_| breaker.try_acquire(&clock).is_err()));
+    let totals = breaker.observer();
+    assert_eq!((totals.admitted(), totals.rejected(), totals.late()), (5, 3, 2));
+    assert_eq!(events.take().map(|event| event.to).collect::<Vec<_>>(), [StateKind::Open]);
+}

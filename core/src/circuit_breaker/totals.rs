@@ -1,0 +1,128 @@
+//! How many calls there were in all, for those who want to know: it takes a write per call.
+
+use super::Transition;
+use crate::cell::{CellKind, Fresh, Packed, StateCell};
+use crate::observe::{Called, Observer};
+
+/// An observer that counts a breaker's calls, and hands its transitions on to another one.
+///
+/// ```
+/// use failsoft_core::{Instant, cell::Local};
+/// use failsoft_core::circuit_breaker::{CircuitBreaker, Config, ConsecutiveFailures, Totals};
+///
+/// type Counted = CircuitBreaker<Local, ConsecutiveFailures, Totals<Local>>;
+/// let breaker = Counted::with_observer(Config::new().validate()?, Totals::new(()));
+/// let late = breaker.try_acquire(Instant::START)?;
+/// breaker.isolate();
+/// late.failure();
+/// assert!(breaker.try_acquire(Instant::START).is_err());
+///
+/// let totals = breaker.observer();
+/// assert_eq!((totals.admitted(), totals.rejected(), totals.late()), (1, 1, 1));
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
+pub struct Totals<K: CellKind<Count>, O = ()> {
+    admitted: K::Cell,
+    rejected: K::Cell,
+    late: K::Cell,
+    observer: O,
+}
+
+impl<K: CellKind<Count>, O> Totals<K, O> {
+    /// Counts from zero, and hands transitions on.
+    #[must_use]
+    pub const fn new(observer: O) -> Self {
+        Self { admitted: K::Cell::NEW, rejected: K::Cell::NEW, late: K::Cell::NEW, observer }
+    }
+
+    /// Calls let through, saturating.
+    pub fn admitted(&self) -> u64 {
+        self.admitted.read(|count| count.0)
+    }
+
+    /// Calls rejected, saturating.
+    pub fn rejected(&self) -> u64 {
+        self.rejected.read(|count| count.0)
+    }
+
+    /// Outcomes that came after the state which had admitted their call, saturating.
+    pub fn late(&self) -> u64 {
+        self.late.read(|count| count.0)
+    }
+}
+
+impl<K: CellKind<Count>, O> core::fmt::Debug for Totals<K, O> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (admitted, rejected, late) = (self.admitted(), self.rejected(), self.late());
+        write!(f, "Totals {{ admitted: {admitted}, rejected: {rejected}, late: {late}, .. }}")
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl<K: CellKind<Count>, O> defmt::Format for Totals<K, O> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        let (admitted, rejected, late) = (self.admitted(), self.rejected(), self.late());
+        defmt::write!(f, "Totals {{ admitted: {}, rejected: {}, late: {} }}", admitted, rejected, late);
+    }
+}
+
+impl<K: CellKind<Count>, O: Observer<Transition>> Observer<Transition> for Totals<K, O> {
+    fn observe(&self, event: &Transition) {
+        self.observer.observe(event);
+    }
+
+    fn called(&self, called: Called) {
+        let count = match called {
+            Called::Admitted => &self.admitted,
+            Called::Rejected => &self.rejected,
+            Called::Late => &self.late,
+        };
+        count.update(|count| count.0 = count.0.saturating_add(1).min(Count::MOST));
+        self.observer.called(called);
+    }
+}
+
+/// A number of calls.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Count(u64);
+
+impl Count {
+    /// One bit less than the type has: the packed word's highest is the cell's.
+    const MOST: u64 = u64::MAX >> 1;
+}
+
+impl Fresh for Count {
+    const FRESH: Self = Self(0);
+}
+
+impl Packed for Count {
+    #[inline]
+    fn pack(self) -> (u64, u64) {
+        (self.0, 0)
+    }
+
+    #[inline]
+    fn unpack(head: u64, _: u64) -> Self {
+        Self(head)
+    }
+
+    #[inline]
+    fn has_tail(_: u64) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_saturate_below_the_bit_that_is_the_cells() {
+        let totals = Totals::<crate::cell::Local>::new(());
+        totals.late.update(|count| *count = Count(Count::MOST));
+        totals.called(Called::Late);
+        assert_eq!(totals.late(), Count::MOST);
+        assert_eq!(Count(Count::MOST).pack().0 >> 63, 0);
+    }
+}
