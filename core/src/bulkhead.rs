@@ -409,6 +409,7 @@ where
 
 /// How far a caller has come in waiting.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 struct Waiting {
     place: Option<u32>,
     until: Instant,
@@ -520,6 +521,18 @@ where
 {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Acquire").field("weight", &self.weight).finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl<K, Q, X> defmt::Format for Acquire<'_, K, Q, X>
+where
+    K: CellKind<Slots> + CellKind<Tally>,
+    Q: WaitQueue,
+    X: Executor,
+{
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Acquire {{ weight: {} }}", self.weight);
     }
 }
 

@@ -438,6 +438,7 @@ where
 
 /// The machine: the services with their health, the level in force, and since when.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Health<R, const N: usize> {
     services: LinearMap<&'static str, Entry<R>, N>,
     step: u8,
@@ -445,6 +446,7 @@ pub struct Health<R, const N: usize> {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 struct Entry<R> {
     service: Service<R>,
     healthy: bool,

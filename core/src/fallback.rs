@@ -94,6 +94,7 @@ impl<F> FallbackTo<F> {
 pin_project_lite::pin_project! {
     /// A fallback's progress within a call.
     #[derive(Debug)]
+    #[cfg_attr(feature = "defmt", derive(defmt::Format))]
     pub struct FallbackState<G, I> {
         #[pin]
         instead: Option<G>,

@@ -45,6 +45,7 @@ impl<T, E> Answer<T, E> {
 
 /// What a layer knows of the call it is part of: the executor, the attempt, and the deadline that is passed down.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Scope<'x, X> {
     executor: &'x X,
     attempt: u32,
@@ -97,6 +98,7 @@ impl<'x, X> Scope<'x, X> {
 ///
 /// `at` is the earliest of those that have been; `within` is the shortest span of those that start with the next reading.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) struct Deadline {
     at: Instant,
     within: Span,
@@ -488,6 +490,21 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call").finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl<H, T, E, X, L, C, F, Fut> defmt::Format for Call<H, T, E, X, L, C, F, Fut>
+where
+    H: Deref<Target = Pipeline<X, L, C>>,
+    X: Executor,
+    L: Layer<T, E, X>,
+    C: Classify<T, E>,
+    F: FnMut(Attempt) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Call {{ under_way: {} }}", self.under_way);
     }
 }
 

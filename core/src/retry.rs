@@ -216,6 +216,7 @@ impl<O> RetryPolicy<O> {
 pin_project_lite::pin_project! {
     /// A retry's progress within a call.
     #[derive(Debug)]
+    #[cfg_attr(feature = "defmt", derive(defmt::Format))]
     pub struct RetryState<T, E, S, I> {
         progress: Progress,
         deadline: Option<Instant>,
@@ -229,6 +230,7 @@ pin_project_lite::pin_project! {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 struct Progress {
     attempt: u32,
     previous: Span,

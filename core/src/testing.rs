@@ -36,6 +36,7 @@ use crate::time::{Clock, Instant};
 
 /// A clock that moves only by hand.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ManualClock(Cell<Instant>);
 
 impl ManualClock {
@@ -184,6 +185,13 @@ impl<const N: usize> VirtualExecutor<N> {
     }
 }
 
+#[cfg(feature = "defmt")]
+impl<const N: usize> defmt::Format for VirtualExecutor<N> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "VirtualExecutor {{ now: {} }}", self.now.get());
+    }
+}
+
 impl<const N: usize> Clock for VirtualExecutor<N> {
     fn now(&self) -> Instant {
         self.now.get()
@@ -214,6 +222,13 @@ pub struct VirtualSleep<'a, const N: usize = 32> {
     executor: &'a VirtualExecutor<N>,
     at: Instant,
     id: u32,
+}
+
+#[cfg(feature = "defmt")]
+impl<const N: usize> defmt::Format for VirtualSleep<'_, N> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "VirtualSleep {{ at: {} }}", self.at);
+    }
 }
 
 impl<const N: usize> Future for VirtualSleep<'_, N> {
@@ -268,6 +283,7 @@ impl core::error::Error for Scripted {}
 
 /// A service that follows a script, one step a call; the last step repeats. An empty script succeeds.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Script<'a> {
     steps: &'a [Step],
     calls: Cell<u32>,
@@ -371,6 +387,13 @@ impl<E, const N: usize> Recorder<E, N> {
     #[must_use]
     pub fn missed(&self) -> u32 {
         self.missed.get()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl<E, const N: usize> defmt::Format for Recorder<E, N> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Recorder {{ kept: {}, missed: {} }}", self.events.borrow().len(), self.missed.get());
     }
 }
 

@@ -73,6 +73,7 @@ impl Timeout {
 pin_project_lite::pin_project! {
     /// A timeout's progress within a call: the deadline, once the inside had to wait.
     #[derive(Debug)]
+    #[cfg_attr(feature = "defmt", derive(defmt::Format))]
     pub struct TimeoutState<S, I> {
         armed: Option<Instant>,
         #[pin]

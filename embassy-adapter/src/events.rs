@@ -22,6 +22,13 @@ impl<M: RawMutex, E, const N: usize> fmt::Debug for Events<M, E, N> {
     }
 }
 
+#[cfg(feature = "defmt")]
+impl<M: RawMutex, E, const N: usize> defmt::Format for Events<M, E, N> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Events {{ missed: {} }}", self.missed());
+    }
+}
+
 impl<M: RawMutex, E, const N: usize> Events<M, E, N> {
     /// An empty channel.
     #[must_use]

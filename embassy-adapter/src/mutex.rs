@@ -13,6 +13,13 @@ use failsoft_core::cell::{CellKind, Fresh, StateCell};
 #[derive(Clone, Copy, Debug)]
 pub struct Raw<M>(PhantomData<fn() -> M>);
 
+#[cfg(feature = "defmt")]
+impl<M> defmt::Format for Raw<M> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Raw");
+    }
+}
+
 impl<M: RawMutex, S: Fresh> CellKind<S> for Raw<M> {
     type Cell = RawCell<M, S>;
 }
@@ -23,6 +30,13 @@ pub struct RawCell<M: RawMutex, S>(Mutex<M, RefCell<S>>);
 impl<M: RawMutex, S> fmt::Debug for RawCell<M, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RawCell").finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl<M: RawMutex, S> defmt::Format for RawCell<M, S> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "RawCell");
     }
 }
 

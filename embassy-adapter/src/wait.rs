@@ -16,6 +16,13 @@ impl<M: RawMutex, const N: usize> fmt::Debug for RawQueue<M, N> {
     }
 }
 
+#[cfg(feature = "defmt")]
+impl<M: RawMutex, const N: usize> defmt::Format for RawQueue<M, N> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "RawQueue");
+    }
+}
+
 impl<M: RawMutex, const N: usize> WaitQueue for RawQueue<M, N> {
     type Line = VecLine<N>;
 

@@ -29,6 +29,18 @@ where
     entries: [(&'static str, Bulkhead<K, Q>); N],
 }
 
+#[cfg(feature = "defmt")]
+impl<K, Q, const N: usize> defmt::Format for Compartments<K, Q, N>
+where
+    K: CellKind<Slots> + CellKind<Tally>,
+{
+    fn format(&self, f: defmt::Formatter<'_>) {
+        for (name, bulkhead) in &self.entries {
+            defmt::write!(f, "{}: {} ", name, bulkhead);
+        }
+    }
+}
+
 impl<K, Q, const N: usize> Compartments<K, Q, N>
 where
     K: CellKind<Slots> + CellKind<Tally>,

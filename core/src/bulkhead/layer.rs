@@ -11,6 +11,7 @@ use crate::pipeline::{Answer, Layer, Next, REJECTED, Scope};
 pin_project_lite::pin_project! {
     /// A bulkhead's progress within a call: waiting, then holding permits while the inside runs.
     #[derive(Debug)]
+    #[cfg_attr(feature = "defmt", derive(defmt::Format))]
     pub struct BulkheadState<S, I> {
         waiting: Waiting,
         holds: bool,
@@ -23,6 +24,7 @@ pin_project_lite::pin_project! {
 
 /// A bulkhead of which each call takes several permits.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Weighted<'b, K, Q>
 where
     K: CellKind<Slots> + CellKind<Tally>,

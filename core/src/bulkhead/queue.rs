@@ -12,6 +12,13 @@ pub struct Waiter {
     pub(super) waker: Waker,
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for Waiter {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Waiter {{ id: {}, weight: {} }}", self.id, self.weight);
+    }
+}
+
 impl Waiter {
     /// A waiter with an id that is unique in its line.
     #[must_use]
@@ -73,6 +80,7 @@ impl WaitQueue for NoQueue {
 
 /// A line of at most `N` waiters, without a heap.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct VecLine<const N: usize> {
     waiters: heapless::Vec<Waiter, N>,
     next_id: u32,
@@ -133,6 +141,13 @@ pub struct LocalQueue<const N: usize>(Cell<VecLine<N>>);
 impl<const N: usize> fmt::Debug for LocalQueue<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalQueue").finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl<const N: usize> defmt::Format for LocalQueue<N> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "LocalQueue");
     }
 }
 

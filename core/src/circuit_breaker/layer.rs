@@ -13,6 +13,7 @@ use crate::pipeline::{Answer, Layer, Next, REJECTED, Scope};
 pin_project_lite::pin_project! {
     /// A breaker's progress within a call: the permit, while the inside runs.
     #[derive(Debug)]
+    #[cfg_attr(feature = "defmt", derive(defmt::Format))]
     pub struct BreakerState<I> {
         ticket: Option<Ticket>,
         #[pin]

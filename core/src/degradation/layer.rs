@@ -12,6 +12,7 @@ use crate::pipeline::{Answer, Layer, Next, REJECTED, Scope};
 
 /// Reports the outcome of every call to its service's health.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Monitored<'d, D> {
     degradation: &'d D,
     name: &'static str,
@@ -19,6 +20,7 @@ pub struct Monitored<'d, D> {
 
 /// Lets calls through only while the level is good enough.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Feature<'d, D, L> {
     degradation: &'d D,
     level: L,
@@ -85,6 +87,7 @@ where
 pin_project_lite::pin_project! {
     /// A feature's progress within a call: whether it was let through.
     #[derive(Debug)]
+    #[cfg_attr(feature = "defmt", derive(defmt::Format))]
     pub struct FeatureState<I> {
         admitted: bool,
         #[pin]
