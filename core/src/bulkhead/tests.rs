@@ -1,4 +1,5 @@
 use core::fmt::Write as _;
+use core::pin::Pin;
 use core::sync::atomic::{AtomicU32, Ordering};
 use std::boxed::Box;
 use std::collections::VecDeque;
@@ -15,7 +16,7 @@ use crate::testing::tests::{Endless, OnWake, Rig, Threaded, ThreadedQueue, Wakes
 use crate::testing::{Script, Step, VirtualExecutor};
 use crate::time::Clock as _;
 use crate::timeout::Timeout;
-use crate::{Pipeline, valid};
+use crate::{Instant, Pipeline, valid};
 
 type Queued<const N: usize> = Bulkhead<Local, LocalQueue<N>>;
 type Held<'b, const N: usize> = Permit<&'b Queued<N>, Local, LocalQueue<N>>;
