@@ -27,6 +27,7 @@
 //! The jitters are those of Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015. Here the cap
 //! holds after the jitter too.
 
+use core::fmt;
 use core::time::Duration;
 
 use crate::config::{ConfigError, refuse};
@@ -254,6 +255,31 @@ impl Backoff {
 
     const fn capped(&self, delay: u64) -> Span {
         Span::from_nanos(if delay < self.cap.as_nanos() { delay } else { self.cap.as_nanos() })
+    }
+}
+
+/// What it does, in a few words: `exponential from 1s by 200 %, at most 60s, ± 10 %`.
+impl fmt::Display for Backoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let base = self.base.duration();
+        match self.shape {
+            Shape::None => return f.write_str("at once"),
+            _ if self.is_decorrelated() => write!(f, "decorrelated from {base:?}")?,
+            Shape::Constant => write!(f, "always {base:?}")?,
+            Shape::Linear => write!(f, "linear from {base:?}")?,
+            Shape::Exponential { factor } => write!(f, "exponential from {base:?} by {factor}")?,
+            Shape::Fibonacci => write!(f, "Fibonacci from {base:?}")?,
+            Shape::Table(delays) => write!(f, "a table of {} delays", delays.len())?,
+        }
+        if self.cap != Span::MAX {
+            write!(f, ", at most {:?}", self.cap.duration())?;
+        }
+        match self.jitter {
+            Jitter::None | Jitter::Decorrelated => Ok(()),
+            Jitter::Proportional(ratio) => write!(f, ", ± {ratio}"),
+            Jitter::Full => f.write_str(", full jitter"),
+            Jitter::Equal => f.write_str(", equal jitter"),
+        }
     }
 }
 

@@ -44,14 +44,13 @@ use crate::time::Span;
 mod acquire;
 mod compartments;
 mod layer;
-mod queue;
 
 use acquire::Waiting;
 
+pub use crate::queue::{Line, LocalQueue, NoQueue, VecLine, WaitQueue, Waiter};
 pub use acquire::Acquire;
 pub use compartments::{Compartments, UnknownCompartment};
 pub use layer::{BulkheadState, Weighted};
-pub use queue::{Line, LocalQueue, NoQueue, VecLine, WaitQueue, Waiter};
 
 /// The most permits or waiters that the counters hold.
 pub const MOST: u32 = (1 << BITS) - 1;

@@ -5,6 +5,7 @@
 //! adapters' own for threads and for embassy's mutexes.
 
 use core::cell::RefCell;
+use core::marker::PhantomData;
 
 use crate::time::{Clock, Instant};
 
@@ -32,10 +33,98 @@ pub trait StateCell<S> {
     }
 }
 
-/// A way to share states: maps a state to the cell that holds it.
-pub trait CellKind<S> {
+/// A way to share states: maps a state to the cell that holds it, and says whether settings may be replaced meanwhile.
+pub trait CellKind<S>: SettingsKind {
     /// The cell.
     type Cell: StateCell<S>;
+}
+
+/// Whether a policy's settings stay as they are ([`Fixed`], and then they cost nothing) or may be replaced while it is in use
+/// ([`Live`]).
+pub trait SettingsKind {
+    /// Where settings that replace the first ones are kept.
+    type Settings<C: Copy>: SettingsCell<C>;
+}
+
+/// A place for settings that replace the first ones.
+pub trait SettingsCell<C: Copy> {
+    /// A cell in which nothing has been replaced yet.
+    const NEW: Self;
+
+    /// Looks at the settings in force, given the first ones.
+    fn with<R>(&self, first: &C, f: impl FnOnce(&C) -> R) -> R;
+}
+
+/// A place whose settings can be replaced.
+pub trait Replaceable<C: Copy>: SettingsCell<C> {
+    /// Puts these settings in force.
+    fn replace(&self, settings: C);
+}
+
+/// Settings that stay as they are.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Fixed;
+
+impl<C: Copy> SettingsCell<C> for Fixed {
+    const NEW: Self = Self;
+
+    #[inline]
+    fn with<R>(&self, first: &C, f: impl FnOnce(&C) -> R) -> R {
+        f(first)
+    }
+}
+
+/// States shared as `K` shares them, with settings that can be replaced while the policy is in use.
+///
+/// ```
+/// use failsoft_core::cell::{Live, Local};
+/// use failsoft_core::circuit_breaker::CircuitBreaker;
+///
+/// type Breaker = CircuitBreaker<Live<Local>>;
+/// # fn f(_: &Breaker) {}
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Live<K>(PhantomData<K>);
+
+impl<S, K: CellKind<S> + LiveKind> CellKind<S> for Live<K> {
+    type Cell = K::Cell;
+}
+
+impl<K: LiveKind> SettingsKind for Live<K> {
+    type Settings<C: Copy> = K::Live<C>;
+}
+
+/// A way to share that knows how to share settings too.
+pub trait LiveKind {
+    /// Where the settings are.
+    type Live<C: Copy>: Replaceable<C>;
+}
+
+/// Settings that replace the first ones, if any.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Replaced<C>(Option<C>);
+
+impl<C> Fresh for Replaced<C> {
+    const FRESH: Self = Self(None);
+}
+
+/// Any cell of states is one of settings too.
+impl<C: Copy, T: StateCell<Replaced<C>>> SettingsCell<C> for T {
+    const NEW: Self = <T as StateCell<Replaced<C>>>::NEW;
+
+    /// On a copy, so that `f` runs outside the cell.
+    fn with<R>(&self, first: &C, f: impl FnOnce(&C) -> R) -> R {
+        f(&self.read(|replaced| replaced.0).unwrap_or(*first))
+    }
+}
+
+impl<C: Copy, T: StateCell<Replaced<C>>> Replaceable<C> for T {
+    fn replace(&self, settings: C) {
+        self.update(|replaced| replaced.0 = Some(settings));
+    }
 }
 
 /// A state that packs into one or two 64-bit words, for lock-free cells.
@@ -64,6 +153,14 @@ impl<S: Fresh> CellKind<S> for Local {
     type Cell = RefCell<S>;
 }
 
+impl SettingsKind for Local {
+    type Settings<C: Copy> = Fixed;
+}
+
+impl LiveKind for Local {
+    type Live<C: Copy> = RefCell<Replaced<C>>;
+}
+
 impl<S: Fresh> StateCell<S> for RefCell<S> {
     const NEW: Self = Self::new(S::FRESH);
 
@@ -86,6 +183,16 @@ pub struct CriticalSection;
 #[cfg(feature = "critical-section")]
 impl<S: Fresh> CellKind<S> for CriticalSection {
     type Cell = critical_section::Mutex<RefCell<S>>;
+}
+
+#[cfg(feature = "critical-section")]
+impl SettingsKind for CriticalSection {
+    type Settings<C: Copy> = Fixed;
+}
+
+#[cfg(feature = "critical-section")]
+impl LiveKind for CriticalSection {
+    type Live<C: Copy> = critical_section::Mutex<RefCell<Replaced<C>>>;
 }
 
 #[cfg(feature = "critical-section")]

@@ -69,7 +69,7 @@ use machine::{Admission, Phase, Settled, Ticket};
 pub use layer::BreakerState;
 pub use machine::State;
 pub use totals::{Count, Totals};
-pub use trip::{ConsecutiveFailures, Counts, FailureMeter, FailureRate, Growing, PackedMeter, Trip};
+pub use trip::{ConsecutiveFailures, Counts, FailureMeter, FailureRate, Growing, PackedMeter, Sample, Trip};
 
 /// How long a breaker stays open, unless said otherwise.
 pub const OPEN_FOR: Duration = Duration::from_secs(60);

@@ -15,6 +15,14 @@ pub enum Policy {
     Bulkhead,
     /// Graceful degradation: the level in force doesn't run this feature.
     Degradation,
+    /// The rate limiter.
+    RateLimiter,
+    /// The adaptive concurrency limit.
+    AdaptiveLimit,
+    /// The client-side throttler.
+    Throttle,
+    /// A fault injected on purpose.
+    Chaos,
 }
 
 /// Why a call was rejected.
@@ -38,6 +46,18 @@ pub enum Reason {
     TooHeavy,
     /// The degradation level in force is too low for this feature.
     LevelTooLow,
+    /// The quota is used up for now.
+    RateExceeded,
+    /// A later caller took the last place in the queue.
+    Evicted,
+    /// The limit of calls at once is reached.
+    LimitReached,
+    /// The call's priority is too low for the load.
+    PriorityTooLow,
+    /// The dependency rejects so much that this call was not even sent.
+    Throttled,
+    /// A fault injected on purpose.
+    Injected,
 }
 
 /// A call that was not let through: who rejected it, why, and when to come back. Nothing was allocated for it.
@@ -89,6 +109,12 @@ impl fmt::Display for Rejected {
             Reason::QueueTimeout => "rejected: no permit of the bulkhead came free in time",
             Reason::TooHeavy => "rejected: more permits asked for than the bulkhead has",
             Reason::LevelTooLow => "rejected: the degradation level is too low for this feature",
+            Reason::RateExceeded => "rejected: the rate limit is exceeded",
+            Reason::Evicted => "rejected: a later caller took the last place in the queue",
+            Reason::LimitReached => "rejected: the limit of calls at once is reached",
+            Reason::PriorityTooLow => "rejected: the call's priority is too low for the load",
+            Reason::Throttled => "rejected: the dependency rejects too much of what it is sent",
+            Reason::Injected => "rejected: a fault injected on purpose",
         })
     }
 }
@@ -142,6 +168,8 @@ pub enum Stop {
     NotRetryable,
     /// One of one's own policies rejected the attempt.
     Rejected,
+    /// The budget of retries was empty.
+    Budget,
 }
 
 /// What ended a call: a policy, or the operation's own error.
@@ -235,6 +263,7 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
             Some(Stop::Rejected) if !self.is_rejected() => {
                 write!(f, " (not tried again after {} attempts: rejected)", self.attempts)
             }
+            Some(Stop::Budget) => write!(f, " (no budget for a retry after {} attempts)", self.attempts),
             Some(Stop::NotRetryable | Stop::Rejected) | None => Ok(()),
         }
     }

@@ -19,6 +19,7 @@
 //! # When not to use it
 //! Where a made-up answer is worse than none.
 
+use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
@@ -26,7 +27,7 @@ use core::task::{Context, Poll, ready};
 use crate::executor::Executor;
 use crate::failure::Failure;
 use crate::outcome::Verdict;
-use crate::pipeline::{Answer, Layer, Next, Scope};
+use crate::pipeline::{Answer, Layer, Next, Part, Role, Scope};
 
 /// A fallback that is a value, or worked out at once: `F` is `Fn(Failure<E>) -> Result<T, Failure<E>>`.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,14 @@ impl<F> Fallback<F> {
     #[must_use]
     pub const fn new(instead: F) -> Self {
         Self { instead }
+    }
+}
+
+impl<F> Part for Fallback<F> {
+    const ROLE: Role = Role::Fallback;
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("fallback: a value")
     }
 }
 
@@ -100,6 +109,14 @@ pin_project_lite::pin_project! {
         instead: Option<G>,
         #[pin]
         inner: I,
+    }
+}
+
+impl<F> Part for FallbackTo<F> {
+    const ROLE: Role = Role::Fallback;
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("fallback: another operation")
     }
 }
 

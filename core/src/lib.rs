@@ -39,6 +39,7 @@ pub mod fallback;
 mod observe;
 mod outcome;
 pub mod pipeline;
+pub mod queue;
 mod ratio;
 pub mod retry;
 mod rng;

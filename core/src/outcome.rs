@@ -21,10 +21,18 @@ pub enum Outcome {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Verdict {
     outcome: Outcome,
-    retryable: bool,
+    flags: u8,
+    // What a retry costs a quota that has several prices; 0 is the quota's own.
+    cost: u16,
     // `Span::MAX` stands for "no hint": it keeps the verdict in a few words, and a hint of 584 years is none.
-    retry_after: Span,
+    hint: Span,
 }
+
+const RETRYABLE: u8 = 1;
+const SLOW: u8 = 1 << 1;
+const OPENS: u8 = 1 << 2;
+/// The hint is the delay, and not only a lower bound of it.
+const EXACT: u8 = 1 << 3;
 
 impl Verdict {
     /// A success.
@@ -37,20 +45,56 @@ impl Verdict {
     pub const IGNORED: Self = Self::of(Outcome::Ignored, false);
 
     const fn of(outcome: Outcome, retryable: bool) -> Self {
-        Self { outcome, retryable, retry_after: Span::MAX }
+        Self { outcome, flags: if retryable { RETRYABLE } else { 0 }, cost: 0, hint: Span::MAX }
     }
 
-    /// The same verdict with the server's hint when to come back (`Retry-After`).
-    #[must_use]
-    pub const fn with_retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = Span::of(wait);
+    const fn flagged(mut self, flag: u8, set: bool) -> Self {
+        self.flags = if set { self.flags | flag } else { self.flags & !flag };
         self
+    }
+
+    /// The same verdict with the server's hint when to come back (`Retry-After`): a lower bound of a retry's delay and of a
+    /// breaker's open period.
+    #[must_use]
+    pub const fn with_retry_after(self, wait: Duration) -> Self {
+        self.hinted(Span::of(wait), false)
+    }
+
+    /// The same verdict with the delay before the next attempt, in place of the backoff's.
+    #[must_use]
+    pub const fn with_delay(self, delay: Duration) -> Self {
+        self.hinted(Span::of(delay), true)
+    }
+
+    const fn hinted(mut self, hint: Span, exact: bool) -> Self {
+        self.hint = hint;
+        self.flagged(EXACT, exact)
     }
 
     /// The same verdict, retryable or not.
     #[must_use]
-    pub const fn with_retryable(mut self, retryable: bool) -> Self {
-        self.retryable = retryable;
+    pub const fn with_retryable(self, retryable: bool) -> Self {
+        self.flagged(RETRYABLE, retryable)
+    }
+
+    /// The same verdict over a call that took too long, whatever the clock says: for conditions that count slow calls.
+    #[must_use]
+    pub const fn with_slow(self) -> Self {
+        self.flagged(SLOW, true)
+    }
+
+    /// The same verdict, which alone opens a circuit breaker whatever its condition says: the caller has been banned, say.
+    /// With [`with_retry_after`](Self::with_retry_after) it stays open for at least that long.
+    #[must_use]
+    pub const fn with_opening(self) -> Self {
+        self.flagged(OPENS, true)
+    }
+
+    /// The same verdict with what a retry after it costs a [quota](crate::budget) that charges by the kind of error. Zero, the
+    /// default, is the quota's own price.
+    #[must_use]
+    pub const fn with_cost(mut self, cost: u16) -> Self {
+        self.cost = cost;
         self
     }
 
@@ -63,7 +107,38 @@ impl Verdict {
     /// Whether another attempt makes sense.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        self.retryable
+        self.flags & RETRYABLE != 0
+    }
+
+    /// Whether the classifier called the call slow.
+    #[must_use]
+    pub const fn is_slow(&self) -> bool {
+        self.flags & SLOW != 0
+    }
+
+    /// Whether it opens a circuit breaker by itself.
+    #[must_use]
+    pub const fn opens(&self) -> bool {
+        self.flags & OPENS != 0
+    }
+
+    /// What a retry costs, where the classifier said so.
+    #[must_use]
+    pub const fn cost(&self) -> Option<u16> {
+        if self.cost == 0 { None } else { Some(self.cost) }
+    }
+
+    /// The delay before the next attempt, where the classifier said exactly that.
+    #[must_use]
+    pub const fn delay(&self) -> Option<Duration> {
+        match self.exact_delay() {
+            Some(span) => Some(span.duration()),
+            None => None,
+        }
+    }
+
+    pub(crate) const fn exact_delay(&self) -> Option<Span> {
+        if self.flags & EXACT != 0 { Some(self.hint) } else { None }
     }
 
     /// When the server asked to come back, if it did.
@@ -76,7 +151,7 @@ impl Verdict {
     }
 
     pub(crate) const fn hint(&self) -> Option<Span> {
-        if self.retry_after.as_nanos() == Span::MAX.as_nanos() { None } else { Some(self.retry_after) }
+        if self.flags & EXACT != 0 || self.hint.as_nanos() == Span::MAX.as_nanos() { None } else { Some(self.hint) }
     }
 }
 

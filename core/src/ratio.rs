@@ -1,5 +1,7 @@
 //! Ratios without floating point.
 
+use core::fmt;
+
 /// A ratio in hundredths of a percent (1 / 10,000).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -60,6 +62,18 @@ impl Ratio {
     /// `part / whole >= self`, exactly; false for an empty whole.
     pub(crate) const fn reached_by(self, part: u32, whole: u32) -> bool {
         whole != 0 && (part as u64).saturating_mul(Self::WHOLE as u64) >= (self.0 as u64).saturating_mul(whole as u64)
+    }
+}
+
+/// In percent: `12.5 %`.
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (percent, rest) = (self.0 / 100, self.0 % 100);
+        match rest {
+            0 => write!(f, "{percent} %"),
+            _ if rest % 10 == 0 => write!(f, "{percent}.{} %", rest / 10),
+            _ => write!(f, "{percent}.{rest:02} %"),
+        }
     }
 }
 

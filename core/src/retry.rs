@@ -36,6 +36,7 @@
 //! # Source
 //! Brooker, "Timeouts, retries and backoff with jitter", Amazon Builders' Library; Retry-After as in RFC 9110, section 10.2.3.
 
+use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use core::time::Duration;
@@ -46,7 +47,7 @@ use crate::executor::Executor;
 use crate::failure::{Failure, Stop};
 use crate::observe::Observer;
 use crate::outcome::{Outcome, Verdict};
-use crate::pipeline::{Answer, Layer, Next, Scope};
+use crate::pipeline::{Answer, Layer, Next, Part, Role, Scope};
 use crate::time::{Instant, Span};
 use crate::timeout::poll_deadline;
 
@@ -206,8 +207,12 @@ impl<O> RetryPolicy<O> {
         }
     }
 
-    /// The delay after an attempt; the server's own hint where that is longer.
+    /// The delay after an attempt: the classifier's, where it gave one, or the backoff's; the server's own hint where that is
+    /// longer.
     fn next_delay(&self, attempt: u32, verdict: Verdict, previous: Span, random: u32) -> Span {
+        if let Some(delay) = verdict.exact_delay() {
+            return delay;
+        }
         let delay = self.config.backoff.jittered_span(attempt, previous, random);
         verdict.hint().map_or(delay, |hint| hint.max(delay))
     }
@@ -240,6 +245,22 @@ struct Progress {
 
 impl Progress {
     const FIRST: Self = Self { attempt: 1, previous: Span::ZERO, resume: None };
+}
+
+impl<O> Part for RetryPolicy<O> {
+    const ROLE: Role = Role::Retry;
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.config.max_attempts {
+            u32::MAX => f.write_str("retry: unlimited attempts")?,
+            attempts => write!(f, "retry: {attempts} attempts")?,
+        }
+        write!(f, ", {}", self.config.backoff)?;
+        match self.config.total {
+            Span::MAX => Ok(()),
+            total => write!(f, ", {:?} in all", total.duration()),
+        }
+    }
 }
 
 impl<T, E, X: Executor, O: Observer<Retrying>> Layer<T, E, X> for RetryPolicy<O> {

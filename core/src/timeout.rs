@@ -30,6 +30,7 @@
 //! # Source
 //! Nygard, "Release It!", 2007; deadlines that pass down as in gRPC.
 
+use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use core::time::Duration;
@@ -37,7 +38,7 @@ use core::time::Duration;
 use crate::executor::Executor;
 use crate::failure::TimedOut;
 use crate::outcome::Verdict;
-use crate::pipeline::{Answer, Layer, Next, Scope};
+use crate::pipeline::{Answer, Layer, Next, Part, Role, Scope};
 use crate::time::{Instant, Span};
 
 /// The longest a call may take, unless said otherwise.
@@ -80,6 +81,14 @@ pin_project_lite::pin_project! {
         sleep: Option<S>,
         #[pin]
         inner: I,
+    }
+}
+
+impl Part for Timeout {
+    const ROLE: Role = Role::Timeout;
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "timeout: {:?}", self.limit.duration())
     }
 }
 

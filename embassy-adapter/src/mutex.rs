@@ -6,7 +6,7 @@ use core::marker::PhantomData;
 
 use embassy_sync::blocking_mutex::Mutex;
 use embassy_sync::blocking_mutex::raw::RawMutex;
-use failsoft_core::cell::{CellKind, Fresh, StateCell};
+use failsoft_core::cell::{CellKind, Fixed, Fresh, LiveKind, Replaced, SettingsKind, StateCell};
 
 /// States behind a [`RawMutex`]: `NoopRawMutex` for one executor, `ThreadModeRawMutex` for thread mode, `CriticalSectionRawMutex` for
 /// everything.
@@ -22,6 +22,14 @@ impl<M> defmt::Format for Raw<M> {
 
 impl<M: RawMutex, S: Fresh> CellKind<S> for Raw<M> {
     type Cell = RawCell<M, S>;
+}
+
+impl<M: RawMutex> SettingsKind for Raw<M> {
+    type Settings<C: Copy> = Fixed;
+}
+
+impl<M: RawMutex> LiveKind for Raw<M> {
+    type Live<C: Copy> = RawCell<M, Replaced<C>>;
 }
 
 /// A state behind a [`RawMutex`].

@@ -9,7 +9,9 @@
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use failsoft_core::cell::{CellKind, Packed, StateCell};
+use failsoft_core::cell::{CellKind, Fixed, LiveKind, Packed, Replaced, SettingsKind, StateCell};
+
+use crate::mutex::MutexCell;
 
 /// States in lock-free cells.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +19,14 @@ pub struct Atomic;
 
 impl<S: Packed> CellKind<S> for Atomic {
     type Cell = AtomicCell<S>;
+}
+
+impl SettingsKind for Atomic {
+    type Settings<C: Copy> = Fixed;
+}
+
+impl LiveKind for Atomic {
+    type Live<C: Copy> = MutexCell<Replaced<C>>;
 }
 
 /// A state in one or two atomic words.

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use failsoft_core::cell::{CellKind, Fresh, StateCell};
+use failsoft_core::cell::{CellKind, Fixed, Fresh, LiveKind, Replaced, SettingsKind, StateCell};
 
 /// States behind a [`std::sync::Mutex`].
 #[derive(Clone, Copy, Debug)]
@@ -10,6 +10,14 @@ pub struct Locked;
 
 impl<S: Fresh> CellKind<S> for Locked {
     type Cell = MutexCell<S>;
+}
+
+impl SettingsKind for Locked {
+    type Settings<C: Copy> = Fixed;
+}
+
+impl LiveKind for Locked {
+    type Live<C: Copy> = MutexCell<Replaced<C>>;
 }
 
 /// A state behind a mutex. A panic under it can't leave the state half changed for longer than the next update: it is taken over

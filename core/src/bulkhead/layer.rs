@@ -1,12 +1,13 @@
 //! The bulkhead as a part of a pipeline.
 
+use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 
 use super::{Bulkhead, Permit, Slots, Tally, WaitQueue, Waiting};
 use crate::cell::CellKind;
 use crate::executor::Executor;
-use crate::pipeline::{Answer, Layer, Next, REJECTED, Scope};
+use crate::pipeline::{Answer, Layer, Next, Part, REJECTED, Role, Scope};
 
 pin_project_lite::pin_project! {
     /// A bulkhead's progress within a call: waiting, then holding permits while the inside runs.
@@ -40,6 +41,19 @@ where
     /// This bulkhead as a layer whose calls take `weight` permits each.
     pub const fn weighing(&self, weight: u32) -> Weighted<'_, K, Q> {
         Weighted { bulkhead: self, weight }
+    }
+}
+
+impl<K, Q> Part for Weighted<'_, K, Q>
+where
+    K: CellKind<Slots> + CellKind<Tally>,
+    Q: WaitQueue,
+{
+    const ROLE: Role = Role::Bulkhead;
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.bulkhead.describe(f)?;
+        write!(f, ", {} for each call", self.weight)
     }
 }
 
@@ -91,6 +105,22 @@ where
         let _permit = this.holds.then(|| Permit { bulkhead: self.bulkhead, weight: self.weight });
         *this.holds = false;
         next.reset(this.inner, executor);
+    }
+}
+
+impl<K, Q> Part for Bulkhead<K, Q>
+where
+    K: CellKind<Slots> + CellKind<Tally>,
+    Q: WaitQueue,
+{
+    const ROLE: Role = Role::Bulkhead;
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bulkhead: {} permits", self.snapshot().permits)?;
+        match self.config.queue {
+            0 => Ok(()),
+            queue => write!(f, ", {queue} may wait for {:?}", self.config.longest_wait.duration()),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The breaker as a part of a pipeline.
 
+use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 
@@ -8,7 +9,7 @@ use super::{CircuitBreaker, Permit, Transition, Trip};
 use crate::cell::CellKind;
 use crate::executor::Executor;
 use crate::observe::Observer;
-use crate::pipeline::{Answer, Layer, Next, REJECTED, Scope};
+use crate::pipeline::{Answer, Layer, Next, Part, REJECTED, Role, Scope};
 
 pin_project_lite::pin_project! {
     /// A breaker's progress within a call: the permit, while the inside runs.
@@ -18,6 +19,20 @@ pin_project_lite::pin_project! {
         ticket: Option<Ticket>,
         #[pin]
         inner: I,
+    }
+}
+
+impl<K, R, O> Part for CircuitBreaker<K, R, O>
+where
+    R: Copy + Trip,
+    K: CellKind<State<R::Meter>>,
+{
+    const ROLE: Role = Role::CircuitBreaker;
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let config = &self.config;
+        write!(f, "circuit breaker: {:?}, open for {:?}", config.trip, config.open_for.duration())?;
+        write!(f, ", {} of {} probes close it", config.successes, config.trials)
     }
 }
 

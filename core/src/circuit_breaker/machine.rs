@@ -6,7 +6,7 @@
     reason = "a packed word's fields are shifted and cut, by constant widths"
 )]
 
-use super::trip::{self, Counts, PackedMeter, Trip};
+use super::trip::{self, Counts, PackedMeter, Sample, Trip};
 use super::{Config, StateKind, Transition};
 use crate::cell::{Fresh, Packed};
 use crate::failure::{Policy, Reason, Rejected};
@@ -132,7 +132,7 @@ impl<M: Copy + Fresh> State<M> {
             (Phase::Closed { .. }, Outcome::Ignored) => Settled::Done,
             (Phase::Closed { meter }, Outcome::Success | Outcome::Failure) => {
                 let mut counted = *meter;
-                if config.trip.record(&mut counted, outcome == Outcome::Failure, None) != Some(false) {
+                if config.trip.record(&mut counted, Sample::of(outcome == Outcome::Failure), None) != Some(false) {
                     return Settled::NotYet;
                 }
                 *meter = counted;
@@ -219,7 +219,7 @@ impl<M: Copy + Fresh> State<M> {
             Outcome::Ignored => return Some(None),
         };
         if let Phase::Closed { mut meter } = self.phase {
-            let trips = config.trip.record(&mut meter, failed, now)?;
+            let trips = config.trip.record(&mut meter, Sample::of(failed), now)?;
             let now = if trips { now? } else { Instant::START };
             self.phase = Phase::Closed { meter };
             return Some(trips.then(|| {
@@ -259,7 +259,7 @@ impl<M: Copy + Fresh> State<M> {
                 Some(Some(self.enter(config, next, now)))
             }
             Phase::MetricsOnly { mut meter, tripped } => {
-                let trips = config.trip.record(&mut meter, failed, now)?;
+                let trips = config.trip.record(&mut meter, Sample::of(failed), now)?;
                 self.phase = Phase::MetricsOnly { meter, tripped: trips };
                 // Only the edge is reported, and nothing has changed but our word for it.
                 Some((trips && !tripped).then(|| Transition {
@@ -321,7 +321,7 @@ impl<M: Copy> State<M> {
         match &self.phase {
             Phase::Closed { meter } | Phase::MetricsOnly { meter, .. } => config.trip.counts(meter, now),
             Phase::HalfOpen { successes, failures, .. } => {
-                Counts { calls: u32::from(*successes) + u32::from(*failures), failures: (*failures).into() }
+                Counts { calls: u32::from(*successes) + u32::from(*failures), failures: (*failures).into(), slow: 0 }
             }
             _ => Counts::default(),
         }

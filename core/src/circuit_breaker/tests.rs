@@ -321,7 +321,7 @@ fn each_change_yields_one_event_with_the_counts_from_before_it() {
         from,
         to,
         generation,
-        counts: Counts { calls, failures },
+        counts: Counts { calls, failures, slow: 0 },
         until,
     };
     let expected = [
@@ -682,7 +682,7 @@ fn metrics_only_reports_each_trip_once_and_never_rejects() {
         from: StateKind::MetricsOnly,
         to: StateKind::Open,
         generation: 1,
-        counts: Counts { calls: 5, failures: 5 },
+        counts: Counts { calls: 5, failures: 5, slow: 0 },
         until: None,
     };
     assert_eq!(events.take().collect::<Vec<_>>(), [would_have; 3]);

@@ -31,16 +31,38 @@ pub struct Counts {
     pub calls: u32,
     /// Failures among them.
     pub failures: u32,
+    /// Calls among them that took too long, whether they failed or not. Zero where nobody measures that.
+    pub slow: u32,
+}
+
+/// One outcome as a condition sees it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Sample {
+    /// Whether the call failed.
+    pub failed: bool,
+    /// Whether the classifier called it slow.
+    pub slow: bool,
+    /// How long it took; zero where no condition asked for it (see [`Trip::slow_after`]).
+    pub took: Span,
+}
+
+impl Sample {
+    /// An outcome of which nothing is known but whether it was a failure.
+    #[must_use]
+    pub const fn of(failed: bool) -> Self {
+        Self { failed, slow: false, took: Span::ZERO }
+    }
 }
 
 /// A reason to open.
-pub trait Trip {
+pub trait Trip: Debug {
     /// What is counted while the breaker is closed.
     type Meter: Copy + Debug + Fresh + PartialEq;
 
     /// Takes one outcome into account and says whether the condition is met now. `None`, with the meter untouched, when
     /// it can't say without the time.
-    fn record(&self, meter: &mut Self::Meter, failed: bool, now: Option<Instant>) -> Option<bool>;
+    fn record(&self, meter: &mut Self::Meter, sample: Sample, now: Option<Instant>) -> Option<bool>;
 
     /// Whether the meter is one that a success leaves as it is, so that the success need not be recorded at all. It may say no
     /// when in doubt.
@@ -106,8 +128,8 @@ impl Trip for ConsecutiveFailures {
     type Meter = Consecutive;
 
     #[inline]
-    fn record(&self, meter: &mut Consecutive, failed: bool, _: Option<Instant>) -> Option<bool> {
-        meter.0 = if failed { meter.0.saturating_add(1) } else { 0 };
+    fn record(&self, meter: &mut Consecutive, sample: Sample, _: Option<Instant>) -> Option<bool> {
+        meter.0 = if sample.failed { meter.0.saturating_add(1) } else { 0 };
         Some(meter.0 >= self.threshold)
     }
 
@@ -117,7 +139,7 @@ impl Trip for ConsecutiveFailures {
     }
 
     fn counts(&self, meter: &Consecutive, _: Option<Instant>) -> Counts {
-        Counts { calls: meter.0.into(), failures: meter.0.into() }
+        Counts { calls: meter.0.into(), failures: meter.0.into(), slow: 0 }
     }
 }
 
@@ -213,8 +235,8 @@ impl Trip for FailureRate {
     type Meter = Ring;
 
     #[inline]
-    fn record(&self, meter: &mut Ring, failed: bool, _: Option<Instant>) -> Option<bool> {
-        *meter = meter.push(failed, self.window);
+    fn record(&self, meter: &mut Ring, sample: Sample, _: Option<Instant>) -> Option<bool> {
+        *meter = meter.push(sample.failed, self.window);
         let calls = meter.calls();
         Some(calls >= self.minimum_calls.into() && self.rate.reached_by(meter.failures(), calls))
     }
@@ -226,7 +248,7 @@ impl Trip for FailureRate {
     }
 
     fn counts(&self, meter: &Ring, _: Option<Instant>) -> Counts {
-        Counts { calls: meter.calls(), failures: meter.failures() }
+        Counts { calls: meter.calls(), failures: meter.failures(), slow: 0 }
     }
 }
 
@@ -295,8 +317,8 @@ impl Trip for FailureMeter {
     type Meter = Drained;
 
     #[inline]
-    fn record(&self, meter: &mut Drained, failed: bool, now: Option<Instant>) -> Option<bool> {
-        if !failed {
+    fn record(&self, meter: &mut Drained, sample: Sample, now: Option<Instant>) -> Option<bool> {
+        if !sample.failed {
             return Some(false);
         }
         let now = now?.as_nanos() >> UNIT;
@@ -315,7 +337,7 @@ impl Trip for FailureMeter {
         let level = now.map_or(0, |now| meter.0.saturating_sub(now.as_nanos() >> UNIT));
         // Never more than full and the one that tripped, which a clock that stepped back would make it.
         let failures = div_ceil(level, self.interval).min(self.failures.saturating_add(1));
-        Counts { calls: failures, failures }
+        Counts { calls: failures, failures, slow: 0 }
     }
 }
 
@@ -382,8 +404,8 @@ impl<T: Trip> Trip for Growing<T> {
     type Meter = T::Meter;
 
     #[inline]
-    fn record(&self, meter: &mut Self::Meter, failed: bool, now: Option<Instant>) -> Option<bool> {
-        self.trip.record(meter, failed, now)
+    fn record(&self, meter: &mut Self::Meter, sample: Sample, now: Option<Instant>) -> Option<bool> {
+        self.trip.record(meter, sample, now)
     }
 
     #[inline]
@@ -410,9 +432,9 @@ impl<A: Fresh, B: Fresh> Fresh for (A, B) {
 impl<A: Trip, B: Trip> Trip for (A, B) {
     type Meter = (A::Meter, B::Meter);
 
-    fn record(&self, meter: &mut Self::Meter, failed: bool, now: Option<Instant>) -> Option<bool> {
+    fn record(&self, meter: &mut Self::Meter, sample: Sample, now: Option<Instant>) -> Option<bool> {
         let (mut first, mut second) = *meter;
-        let trips = (self.0.record(&mut first, failed, now)?, self.1.record(&mut second, failed, now)?);
+        let trips = (self.0.record(&mut first, sample, now)?, self.1.record(&mut second, sample, now)?);
         *meter = (first, second);
         Some(trips.0 || trips.1)
     }

@@ -1,5 +1,6 @@
 //! Degradation as a part of a pipeline: reporting a service's health, and gating a feature.
 
+use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 
@@ -8,7 +9,7 @@ use crate::cell::CellKind;
 use crate::executor::Executor;
 use crate::observe::Observer;
 use crate::outcome::Outcome;
-use crate::pipeline::{Answer, Layer, Next, REJECTED, Scope};
+use crate::pipeline::{Answer, Layer, Next, Part, REJECTED, Role, Scope};
 
 /// Reports the outcome of every call to its service's health.
 #[derive(Debug)]
@@ -44,6 +45,14 @@ where
     /// A layer that rejects calls while the level is below `level`.
     pub const fn feature(&self, level: L) -> Feature<'_, Self, L> {
         Feature { degradation: self, level }
+    }
+}
+
+impl<D> Part for Monitored<'_, D> {
+    const ROLE: Role = Role::Other;
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "degradation: reports the health of {}", self.name)
     }
 }
 
@@ -92,6 +101,14 @@ pin_project_lite::pin_project! {
         admitted: bool,
         #[pin]
         inner: I,
+    }
+}
+
+impl<D, L: Level> Part for Feature<'_, D, L> {
+    const ROLE: Role = Role::Other;
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "degradation: runs at {:?} or better", self.level)
     }
 }
 

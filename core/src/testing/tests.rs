@@ -12,7 +12,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::bulkhead::{VecLine, WaitQueue};
-use crate::cell::{CellKind, Fresh, StateCell};
+use crate::cell::{CellKind, Fixed, Fresh, SettingsKind, StateCell};
 
 pub(crate) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -279,6 +279,10 @@ pub(crate) struct Threaded;
 
 impl<S: Fresh> CellKind<S> for Threaded {
     type Cell = Mutex<S>;
+}
+
+impl SettingsKind for Threaded {
+    type Settings<C: Copy> = Fixed;
 }
 
 impl<S: Fresh> StateCell<S> for Mutex<S> {

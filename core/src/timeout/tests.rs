@@ -8,7 +8,7 @@ use crate::testing::tests::{Rig, Wakes, at, ms, poll_once};
 use crate::testing::{Script, Step, never};
 
 /// The limit and the deadline of the timeout that ended the call.
-fn timed_out<T: core::fmt::Debug>(result: Result<T, Failure<()>>) -> Option<(Duration, Instant)> {
+fn timed_out<T: fmt::Debug>(result: Result<T, Failure<()>>) -> Option<(Duration, Instant)> {
     match result.expect_err("it times out").cause {
         crate::Cause::TimedOut(timed_out) => Some((timed_out.limit(), timed_out.deadline())),
         _ => None,

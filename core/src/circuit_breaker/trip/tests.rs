@@ -31,7 +31,7 @@ fn after(span: Duration) -> Instant {
 
 /// Feeds outcomes (failed or not) without a clock, and returns the last answer.
 fn feed<T: Trip>(trip: &T, meter: &mut T::Meter, outcomes: impl IntoIterator<Item = bool>) -> bool {
-    outcomes.into_iter().map(|failed| trip.record(meter, failed, None).expect("no need of the time")).last()
+    outcomes.into_iter().map(|failed| trip.record(meter, Sample::of(failed), None).expect("no need of the time")).last()
         == Some(true)
 }
 
@@ -42,7 +42,7 @@ fn feed_fresh<T: Trip>(trip: &T, outcomes: impl IntoIterator<Item = bool>) -> bo
 
 /// Fails at an instant, and says whether that trips.
 fn fails(trip: &FailureMeter, meter: &mut Drained, now: Instant) -> bool {
-    trip.record(meter, true, Some(now)).expect("it has the time")
+    trip.record(meter, Sample::of(true), Some(now)).expect("it has the time")
 }
 
 fn refused<T>(result: Result<T, ConfigError>) -> &'static str {
@@ -55,7 +55,7 @@ fn refused<T>(result: Result<T, ConfigError>) -> &'static str {
 fn so_many_failures_in_a_row_trip_and_a_success_starts_the_count_over() {
     let (trip, mut meter) = (consecutive(3), Consecutive::FRESH);
     assert!(!feed(&trip, &mut meter, [true, true, false, true, true]));
-    assert_eq!(trip.counts(&meter, None), Counts { calls: 2, failures: 2 });
+    assert_eq!(trip.counts(&meter, None), Counts { calls: 2, failures: 2, slow: 0 });
     assert!(feed(&trip, &mut meter, [true]));
     assert!(feed_fresh(&consecutive(1), [true]));
 }
@@ -126,7 +126,7 @@ fn assert_window(trip: &FailureRate, calls: &[bool], window: usize, minimum: usi
         let failures = last.iter().filter(|failed| **failed).count();
         let met = feed(trip, &mut meter, [calls[end - 1]]);
         let expected = last.len() >= minimum && failures * 2 >= last.len();
-        let counts = Counts { calls: last.len() as u32, failures: failures as u32 };
+        let counts = Counts { calls: last.len() as u32, failures: failures as u32, slow: 0 };
         assert_eq!((met, trip.counts(&meter, None)), (expected, counts), "{trip:?} after {end} of {calls:?}");
     }
 }
@@ -191,8 +191,8 @@ fn successes_leave_the_meter_as_it_is_and_need_no_time() {
     let (trip, mut meter) = (meter(2, HOUR), Drained::FRESH);
     assert!(!fails(&trip, &mut meter, after(HOUR)));
     let before = meter;
-    assert_eq!(trip.record(&mut meter, false, None), Some(false));
-    assert_eq!(trip.record(&mut meter, true, None), None, "a failure does need it");
+    assert_eq!(trip.record(&mut meter, Sample::of(false), None), Some(false));
+    assert_eq!(trip.record(&mut meter, Sample::of(true), None), None, "a failure does need it");
     assert_eq!(meter, before);
 }
 
@@ -200,7 +200,11 @@ fn successes_leave_the_meter_as_it_is_and_need_no_time() {
 fn a_clock_that_steps_back_an_hour_neither_blinds_the_meter_nor_trips_it_by_itself() {
     let (trip, mut meter) = (meter(4, SECOND), Drained::FRESH);
     (0..4).for_each(|_| assert!(!fails(&trip, &mut meter, after(HOUR))));
-    assert_eq!(trip.counts(&meter, Some(after(SECOND))), Counts { calls: 5, failures: 5 }, "no more than full and one");
+    assert_eq!(
+        trip.counts(&meter, Some(after(SECOND))),
+        Counts { calls: 5, failures: 5, slow: 0 },
+        "no more than full and one"
+    );
     // It was full, and so it is: the first failure is one too many, and a second later none is left.
     assert!(fails(&trip, &mut meter, after(SECOND)));
     assert!(!fails(&trip, &mut meter, after(2 * SECOND + SECOND / 2)));
@@ -223,7 +227,11 @@ fn the_meter_shows_how_many_failures_it_holds_however_long_its_period() {
         let (trip, mut meter) = (meter(10, period), Drained::FRESH);
         for failures in 1..=11 {
             fails(&trip, &mut meter, after(HOUR));
-            assert_eq!(trip.counts(&meter, Some(after(HOUR))), Counts { calls: failures, failures }, "{period:?}");
+            assert_eq!(
+                trip.counts(&meter, Some(after(HOUR))),
+                Counts { calls: failures, failures, slow: 0 },
+                "{period:?}"
+            );
         }
         assert_eq!(trip.counts(&meter, None), Counts::default(), "unknown without the time");
     }
@@ -270,7 +278,7 @@ fn a_pair_trips_when_either_does_and_shows_the_counts_of_the_first() {
     let trip = (consecutive(3), rate(50, 10, 10));
     let mut meter = Fresh::FRESH;
     assert!(feed(&trip, &mut meter, [false, true, true, true]), "by three in a row");
-    assert_eq!(trip.counts(&meter, None), Counts { calls: 3, failures: 3 });
+    assert_eq!(trip.counts(&meter, None), Counts { calls: 3, failures: 3, slow: 0 });
     assert!(!feed(&trip, &mut meter, [false, true, false, true, false]));
     assert!(feed(&trip, &mut meter, [true]), "by six of the last ten");
     let nested = (consecutive(100), trip);
@@ -284,12 +292,12 @@ fn a_pair_that_lacks_the_time_for_one_leaves_both_as_they_were() {
         let (mut count, mut level) = (Consecutive::FRESH, Drained::FRESH);
         let answer = if swapped {
             let mut pair = (level, count);
-            let answer = (other, one).record(&mut pair, true, None);
+            let answer = (other, one).record(&mut pair, Sample::of(true), None);
             (level, count) = pair;
             answer
         } else {
             let mut pair = (count, level);
-            let answer = (one, other).record(&mut pair, true, None);
+            let answer = (one, other).record(&mut pair, Sample::of(true), None);
             (count, level) = pair;
             answer
         };
@@ -307,7 +315,7 @@ fn wander<T: Trip>(trip: &T, seed: u64, mut check: impl FnMut(&T::Meter, Instant
         now = now.saturating_add(TICK * (random.next() % 1_000));
         check(&meter, now);
         let failed = random.next() % 100 < 2;
-        trip.record(&mut meter, failed, Some(now)).expect("it has the time");
+        trip.record(&mut meter, Sample::of(failed), Some(now)).expect("it has the time");
     }
 }
 
@@ -315,7 +323,7 @@ fn assert_healthy_is_fixed<T: Trip>(trip: &T, seed: u64) {
     let mut healthy = 0;
     wander(trip, seed, |meter, now| {
         let mut after = *meter;
-        let tripped = trip.record(&mut after, false, Some(now));
+        let tripped = trip.record(&mut after, Sample::of(false), Some(now));
         if trip.is_healthy(meter) {
             healthy += 1;
             assert_eq!((after, tripped), (*meter, Some(false)));
@@ -360,7 +368,10 @@ fn growing_periods_change_nothing_but_the_periods() {
     let mut random = Rng::new(9);
     for _ in 0..1_000 {
         let failed = random.next().is_multiple_of(2);
-        assert_eq!(growing.record(&mut one, failed, None), plain.record(&mut other, failed, None));
+        assert_eq!(
+            growing.record(&mut one, Sample::of(failed), None),
+            plain.record(&mut other, Sample::of(failed), None)
+        );
         assert_eq!((one, growing.counts(&one, None)), (other, plain.counts(&other, None)));
         assert_eq!(growing.is_healthy(&one), plain.is_healthy(&other));
     }

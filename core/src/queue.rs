@@ -7,9 +7,9 @@ use core::task::Waker;
 /// One that waits.
 #[derive(Clone, Debug)]
 pub struct Waiter {
-    pub(super) id: u32,
-    pub(super) weight: u32,
-    pub(super) waker: Waker,
+    pub(crate) id: u32,
+    pub(crate) weight: u32,
+    pub(crate) waker: Waker,
 }
 
 #[cfg(feature = "defmt")]
