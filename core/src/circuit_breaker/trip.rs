@@ -71,6 +71,17 @@ pub trait Trip: Debug {
     /// What has been counted. The failure meter needs the time for it.
     fn counts(&self, meter: &Self::Meter, now: Option<Instant>) -> Counts;
 
+    /// The duration above which the condition wants to know how long a call took: it costs two readings of the clock a call.
+    /// [`Span::MAX`], the default, is never.
+    fn slow_after(&self) -> Span {
+        Span::MAX
+    }
+
+    /// Carries a meter over from the settings `from`, which these replace, so that what was counted stays.
+    fn adapt(&self, meter: &mut Self::Meter, from: &Self, now: Instant) {
+        let _ = (meter, from, now);
+    }
+
     /// How long the breaker stays open when it has reopened so many times in a row: the configured period, always.
     fn open_span(&self, configured: Span, reopened: u8, now: Instant) -> Span {
         let _ = (reopened, now);
