@@ -1,0 +1,118 @@
+//! Configurations: what is refused, and what a configuration that says little has for the rest.
+
+use core::time::Duration;
+
+use failsoft_core::Instant;
+use failsoft_core::backoff::{Backoff, Jitter};
+use failsoft_core::cell::Local;
+use failsoft_core::circuit_breaker::{self, CircuitBreaker};
+
+use crate::checks::{Actual, Checks};
+use crate::number::{Decimal, Quantity};
+use crate::tape::Object;
+use crate::vector::{Result, Step, Unsupported, Vector};
+
+pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
+    for step in vector.steps() {
+        checks.begin(&step);
+        for _ in 0..step.repeat()? {
+            match vector.dialect() {
+                "gobreaker" => breaker(vector.config, &step, checks)?,
+                "r4j" => intervals(vector.config, &step, checks)?,
+                dialect => return Err(Unsupported::Dialect(dialect)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Which intervals between attempts are refused.
+fn intervals<'a>(config: Object<'a>, step: &Step<'a>, checks: &mut Checks) -> Result<'a, ()> {
+    config.only(&["dialect"])?;
+    let args = step.args()?;
+    let refused = match step.op {
+        "build" => {
+            args.only_args(&["base_ms", "max_ms", "factor", "jitter_factor"])?;
+            backoff(args)?.is_none_or(|backoff| backoff.check().is_err())
+        }
+        "delay" => {
+            args.only_args(&["attempt"])?;
+            // It has no way to fail.
+            let _: Duration = Backoff::new().delay(args.needed("attempt", args.count("attempt"))?);
+            false
+        }
+        op => return Err(Unsupported::Op(op)),
+    };
+    checks.expect(step, &mut |key| (key == "error").then_some(Actual::Bool(refused)))
+}
+
+/// The backoff that the arguments ask for; `None` where its types can't even say it: below zero.
+fn backoff(args: Object<'_>) -> Result<'_, Option<Backoff>> {
+    let span = |number: Decimal| number.nanos().map(Duration::from_nanos);
+    let base = match args.number("base_ms")? {
+        None => Some(Duration::from_millis(500)),
+        Some(base) => span(base),
+    };
+    let Some(base) = base else { return Ok(None) };
+    let mut backoff = Backoff::exponential(base).with_jitter(Jitter::None);
+    if let Some(cap) = args.number("max_ms")? {
+        let Some(cap) = span(cap) else { return Ok(None) };
+        backoff = backoff.with_cap(cap);
+    }
+    if let Some(factor) = args.number("factor")? {
+        let Some(factor) = factor.share() else { return Ok(None) };
+        backoff = backoff.with_factor(factor);
+    }
+    if let Some(jitter) = args.number("jitter_factor")? {
+        let Some(jitter) = jitter.share() else { return Ok(None) };
+        backoff = backoff.with_jitter(Jitter::Proportional(jitter));
+    }
+    Ok(Some(backoff))
+}
+
+/// What a breaker does where the configuration says nothing. A negative span, which can't be said here, says nothing.
+fn breaker<'a>(config: Object<'a>, step: &Step<'a>, checks: &mut Checks) -> Result<'a, ()> {
+    config.only(&["dialect", "interval_ms", "open_ms"])?;
+    step.no_args()?;
+    if step.op != "build" {
+        return Err(Unsupported::Op(step.op));
+    }
+    let said =
+        |number: Option<Decimal>| number.and_then(Decimal::nanos).filter(|nanos| *nanos > 0).map(Duration::from_nanos);
+    if said(config.number("interval_ms")?).is_some() {
+        return Err(Unsupported::Value { key: "interval_ms", problem: "is not what this pattern looks at" });
+    }
+    let mut settings = circuit_breaker::Config::new();
+    if let Some(open_for) = said(config.number("open_ms")?) {
+        settings = settings.with_open_for(open_for);
+    }
+    let breaker = CircuitBreaker::<Local>::new(settings.validate()?);
+    // A failure that is still counted after a year: there is no interval after which the counts start again.
+    let (start, late) = (Instant::START, Instant::from_millis(365 * 24 * 3_600_000));
+    breaker.try_acquire(start).map_err(|_| Unsupported::Room("a closed breaker"))?.failure();
+    let interval = (breaker.snapshot(&late).counts.failures == 1).then(|| Quantity::whole(0));
+    let mut failures = 1_u32;
+    while let Ok(permit) = breaker.try_acquire(start) {
+        permit.failure();
+        failures = failures.saturating_add(1);
+        if failures > 1_000 {
+            break;
+        }
+    }
+    let until = breaker.poll_timeout().unwrap_or(start);
+    // All that half-open lets out at once.
+    let mut probes = heapless::Vec::<_, 255>::new();
+    while let Ok(probe) = breaker.try_acquire(until) {
+        if probes.push(probe).is_err() {
+            break;
+        }
+    }
+    checks.expect(step, &mut |key| {
+        Some(match key {
+            "interval_ms" => Actual::maybe(interval),
+            "open_ms" => Actual::Number(Quantity::until(start, until)),
+            "half_open_max" => Actual::whole(i128::try_from(probes.len()).unwrap_or(i128::MAX)),
+            _ => return None,
+        })
+    })
+}

@@ -1,0 +1,64 @@
+//! Differences on purpose: the one table of what failsoft does otherwise than the system a vector comes from, and why.
+//!
+//! A rule goes by dialect and by features of the configuration or the steps, never by a vector's name, and only excuses differences in
+//! the keys that it is about.
+
+use crate::vector::Vector;
+
+/// One difference on purpose.
+struct Rule {
+    pattern: &'static str,
+    /// The keys in which the first difference may be.
+    keys: &'static [&'static str],
+    applies: fn(&Vector<'_>) -> bool,
+    reason: &'static str,
+}
+
+const RULES: &[Rule] = &[
+    Rule {
+        pattern: "bulkhead",
+        keys: &["permits"],
+        applies: |vector| more_than(vector, "max_concurrent", failsoft_core::bulkhead::MOST),
+        reason: "a bulkhead counts to 2,097,151 permits, since its counters share one word; more are refused when it is configured",
+    },
+    Rule {
+        pattern: "composition",
+        keys: &["attempts", "breaker_failed", "final", "inner_calls", "retries"],
+        applies: |vector| vector.dialect() == "failsafe" && outermost_is(vector, "retry"),
+        reason: "the rejections of one's own breaker are not retried before the breaker admits calls again: they would only use up attempts",
+    },
+    Rule {
+        pattern: "config",
+        keys: &["half_open_max"],
+        applies: |vector| vector.dialect() == "gobreaker",
+        reason: "the default is failsoft's own: three successes close the breaker, one proves little",
+    },
+    Rule {
+        pattern: "config",
+        keys: &["error"],
+        applies: |vector| vector.dialect() == "r4j" && vector.has_op("delay"),
+        reason: "asking for the delay before the first attempt is no error but gives zero: there is nothing to wait for",
+    },
+    Rule {
+        pattern: "retry_delay",
+        keys: &["delay_ms", "exhausted"],
+        applies: |vector| vector.config.get("take_until_total_ms").is_some(),
+        reason: "no delay outlasts the total time: failsoft gives up at once rather than sleep past the limit once more",
+    },
+];
+
+/// The reason of the rule that a vector's first difference, which is about `key`, falls under.
+#[must_use]
+pub fn reason(vector: &Vector<'_>, key: &str) -> Option<&'static str> {
+    let mut rules = RULES.iter().filter(|rule| rule.pattern == vector.pattern && rule.keys.contains(&key));
+    rules.find(|rule| (rule.applies)(vector)).map(|rule| rule.reason)
+}
+
+fn more_than(vector: &Vector<'_>, key: &'static str, most: u32) -> bool {
+    matches!(vector.config.count(key), Ok(Some(count)) if count > most)
+}
+
+fn outermost_is(vector: &Vector<'_>, policy: &str) -> bool {
+    let order = vector.config.list("order_outer_to_inner").ok();
+    order.and_then(|order| order.get(0)).and_then(crate::tape::Value::text) == Some(policy)
+}
