@@ -465,8 +465,10 @@ where
         Self { pipeline, operation, limit: None, under_way: false, state }
     }
 
-    /// Replaces the limit of the pipeline's outermost timeout, for this call alone.
+    /// Replaces the limit of the pipeline's outermost timeout, for this call alone. A pipeline without one does not compile
+    /// with this.
     pub fn with_timeout(mut self, limit: Duration) -> Self {
+        const { assert!(L::ROLES.has(Role::Timeout), "the pipeline has no timeout whose limit this could replace") }
         self.limit = Some(Span::of(limit));
         self
     }
