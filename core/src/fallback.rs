@@ -16,8 +16,16 @@
 //! form a chain: the outer one sees what the inner one gave back. An `Ok` that the classifier calls a failure is an answer all
 //! the same and passes.
 //!
+//! # Defaults
+//! None: what to answer is the application's to say. A fallback has no settings, keeps no state and allocates nothing.
+//!
 //! # When not to use it
-//! Where a made-up answer is worse than none.
+//! Where a made-up answer is worse than none; and within a retry or a breaker, from which it would hide every failure: a
+//! pipeline refuses that order.
+//!
+//! # Source
+//! Nygard, "Release It!", 2007. Jacob Gabrielson, "Avoiding fallback in distributed systems", Amazon Builders' Library, tells
+//! why one that is exercised only in an outage is to be distrusted: test yours.
 
 use core::fmt;
 use core::future::Future;

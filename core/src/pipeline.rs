@@ -26,6 +26,12 @@ use crate::failure::{Cause, Failure};
 use crate::outcome::{Classify, ErrIsFailure, Verdict};
 use crate::time::{Instant, Span};
 
+pub mod order;
+mod standard;
+
+pub use order::{Part, Role};
+pub use standard::{Standard, StandardLayers};
+
 /// What an attempt came to: the result for the caller, and the verdict for the policies around it.
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -136,41 +142,6 @@ pub trait Next<T, E, X: Executor> {
     fn reset(&mut self, state: Pin<&mut Self::State>, executor: &X);
 }
 
-/// What a part of a pipeline does, as far as the order of the parts depends on it.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum Role {
-    /// Answers instead when the call has failed.
-    Fallback,
-    /// Ends what takes too long.
-    Timeout,
-    /// Tries again.
-    Retry,
-    /// Tries another time when the first is slow.
-    Hedge,
-    /// Limits the calls per time.
-    RateLimiter,
-    /// Limits the calls at once.
-    Bulkhead,
-    /// Stops calling what fails.
-    CircuitBreaker,
-    /// Anything else: it may stand anywhere.
-    Other,
-}
-
-/// Something that a pipeline consists of: its role, and how it is printed.
-pub trait Part {
-    /// Its role.
-    const ROLE: Role;
-
-    /// Writes one line about itself, with its settings: `retry: 3 attempts, …`.
-    ///
-    /// # Errors
-    /// Only what the formatter returns.
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
-}
-
 /// A policy as a part of a pipeline, for operations that return `Result<T, E>`.
 pub trait Layer<T, E, X: Executor>: Part {
     /// The policy's progress within one call, around the state `I` of what lies within.
@@ -190,14 +161,6 @@ pub trait Layer<T, E, X: Executor>: Part {
 
     /// Gives up what is under way; see [`Next::reset`].
     fn reset<N: Next<T, E, X>>(&self, state: Pin<&mut Self::State<N::State>>, next: &mut N, executor: &X);
-}
-
-impl<P: Part> Part for &P {
-    const ROLE: Role = P::ROLE;
-
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).describe(f)
-    }
 }
 
 /// A layer may be used by reference: a policy in a `static` can be part of many pipelines.
@@ -229,14 +192,6 @@ impl<T, E, X: Executor, L: Layer<T, E, X>> Layer<T, E, X> for &L {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Bare;
 
-impl Part for Bare {
-    const ROLE: Role = Role::Other;
-
-    fn describe(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Ok(())
-    }
-}
-
 impl<T, E, X: Executor> Layer<T, E, X> for Bare {
     type State<I> = I;
 
@@ -266,15 +221,6 @@ impl<T, E, X: Executor> Layer<T, E, X> for Bare {
 pub struct Stack<A, B> {
     outer: A,
     inner: B,
-}
-
-impl<A: Part, B: Part> Part for Stack<A, B> {
-    const ROLE: Role = Role::Other;
-
-    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.outer.describe(f)?;
-        self.inner.describe(f)
-    }
 }
 
 impl<T, E, X: Executor, A: Layer<T, E, X>, B: Layer<T, E, X>> Layer<T, E, X> for Stack<A, B> {
@@ -410,8 +356,20 @@ impl<X> Pipeline<X> {
 
 impl<X, L, C> Pipeline<X, L, C> {
     /// Adds a layer within those named before.
+    ///
+    /// An order that defeats itself does not compile: see [`order`].
     #[must_use]
-    pub fn layer<P>(self, layer: P) -> Pipeline<X, Stack<L, P>, C> {
+    pub fn layer<P: Part>(self, layer: P) -> Pipeline<X, Stack<L, P>, C>
+    where
+        L: Part,
+    {
+        const { order::check::<L, P>() };
+        self.layer_in_any_order(layer)
+    }
+
+    /// Adds a layer within those named before, whatever their order may defeat.
+    #[must_use]
+    pub fn layer_in_any_order<P>(self, layer: P) -> Pipeline<X, Stack<L, P>, C> {
         let Self { executor, layers, classify } = self;
         Pipeline { executor, layers: Stack { outer: layers, inner: layer }, classify }
     }
@@ -444,13 +402,6 @@ impl<X, L, C> Pipeline<X, L, C> {
         Fut: Future<Output = Result<T, E>>,
     {
         Call::new(self, operation)
-    }
-}
-
-/// What the pipeline consists of, a part a line, the outermost first.
-impl<X, L: Part, C> fmt::Display for Pipeline<X, L, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.layers.describe(f)
     }
 }
 
@@ -514,8 +465,10 @@ where
         Self { pipeline, operation, limit: None, under_way: false, state }
     }
 
-    /// Replaces the limit of the pipeline's outermost timeout, for this call alone.
+    /// Replaces the limit of the pipeline's outermost timeout, for this call alone. A pipeline without one does not compile
+    /// with this.
     pub fn with_timeout(mut self, limit: Duration) -> Self {
+        const { assert!(L::ROLES.has(Role::Timeout), "the pipeline has no timeout whose limit this could replace") }
         self.limit = Some(Span::of(limit));
         self
     }

@@ -21,6 +21,9 @@ fn misuse_does_not_compile_and_the_message_says_why() {
         "a_compartment_has_a_valid_configuration",
         "a_compartment_has_a_known_name",
         "two_conditions_fit_one_word",
+        "a_fallback_is_not_within_a_retry",
+        "a_retry_is_not_within_a_breaker",
+        "a_part_has_its_place",
     ] {
         cases.compile_fail(format!("ui/{case}.rs"));
     }

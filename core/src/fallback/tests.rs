@@ -92,7 +92,7 @@ fn a_fallback_within_a_retry_has_the_last_word() {
     for helps in [true, false] {
         let pipeline = Pipeline::new(&rig)
             .layer(retry)
-            .layer(Fallback::new(|failure: Failure<Scripted>| if helps { Ok(0) } else { Err(failure) }));
+            .layer_in_any_order(Fallback::new(|failure: Failure<Scripted>| if helps { Ok(0) } else { Err(failure) }));
         let calls = service.calls();
         let result = rig.run(pipeline.call(|_| service.call(&rig)));
         let stop = result.err().and_then(|failure| failure.stop);
@@ -132,7 +132,9 @@ fn a_fallback_that_hangs_is_cut_short_by_the_timeout_around_it() {
     let pipeline = Pipeline::new(&rig)
         .layer(RetryPolicy::new(retry.validate().expect("it makes sense")))
         .layer(Timeout::new(ms(40)))
-        .layer(FallbackTo::new(async |failure: Failure<Scripted>| copy.call(&rig).await.map_err(|_| failure)));
+        .layer_in_any_order(FallbackTo::new(async |failure: Failure<Scripted>| {
+            copy.call(&rig).await.map_err(|_| failure)
+        }));
     let failure = rig.run(pipeline.call(|_| main.call(&rig))).expect_err("it times out");
     assert!(failure.is_timed_out());
     assert_eq!((failure.attempts, main.calls(), copy.calls()), (2, 2, 2), "the second attempt starts afresh");

@@ -356,7 +356,8 @@ fn nested_retries_multiply_and_the_outer_one_has_the_last_word() {
         let config = retry::Config::new().with_max_attempts(attempts).with_backoff(DELAYS);
         RetryPolicy::new(config.validate().expect("it makes sense"))
     };
-    let pipeline = Pipeline::new(&world.rig).layer(attempts(2)).layer(attempts(4)).layer(attempts(3));
+    let pipeline =
+        Pipeline::new(&world.rig).layer(attempts(2)).layer_in_any_order(attempts(4)).layer_in_any_order(attempts(3));
     let failure = world.rig.run(pipeline.call(|_| world.service.call(&world.rig))).expect_err("it always fails");
     assert_eq!((failure.attempts, failure.stop), (2, Some(Stop::Attempts)));
     assert_eq!(failure.inner(), Some(&Scripted { call: 2 * 4 * 3 }));

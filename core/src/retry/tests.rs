@@ -316,7 +316,8 @@ fn a_timed_out_attempt_is_retried() {
 fn inner_attempts(inner: Config, limit: Duration, hangs: bool) -> Vec<u32> {
     let rig = Rig::new();
     let mut seen = Vec::new();
-    let pipeline = Pipeline::new(&rig).layer(policy(PLAIN)).layer(Timeout::new(limit)).layer(policy(inner));
+    let pipeline =
+        Pipeline::new(&rig).layer(policy(PLAIN)).layer(Timeout::new(limit)).layer_in_any_order(policy(inner));
     let result = rig.run(pipeline.call(|attempt| {
         seen.push(attempt.number());
         async move {
