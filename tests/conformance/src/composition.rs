@@ -19,6 +19,7 @@ use crate::vector::{Result, Step, Unsupported, Vector};
 type Executor = VirtualExecutor<4>;
 type Breaker<'l> = CircuitBreaker<Local, ConsecutiveFailures, &'l Opened>;
 
+#[inline(never)]
 pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
     let config = vector.config.only(&["dialect", "order_outer_to_inner", "retry", "circuit_breaker"])?;
     match vector.dialect() {
@@ -40,7 +41,9 @@ pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()
             let bare = Pipeline::new(&executor);
             let made = match order {
                 (Some("retry"), Some("circuit_breaker"), true) => execute(&bare.layer(&retry).layer(&breaker), &step)?,
-                (Some("circuit_breaker"), Some("retry"), true) => execute(&bare.layer(&breaker).layer(&retry), &step)?,
+                (Some("circuit_breaker"), Some("retry"), true) => {
+                    execute(&bare.layer(&breaker).layer_in_any_order(&retry), &step)?
+                }
                 (Some("circuit_breaker"), None, true) => execute(&bare.layer(&breaker), &step)?,
                 (Some("retry"), None, true) => execute(&bare.layer(&retry), &step)?,
                 _ => return Err(Unsupported::Value { key: "order_outer_to_inner", problem: "is not known" }),

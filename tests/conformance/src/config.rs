@@ -12,6 +12,7 @@ use crate::number::{Decimal, Quantity};
 use crate::tape::Object;
 use crate::vector::{Result, Step, Unsupported, Vector};
 
+#[inline(never)]
 pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
     for step in vector.steps() {
         checks.begin(&step);

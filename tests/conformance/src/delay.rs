@@ -40,6 +40,7 @@ struct Sequence {
     previous: Duration,
 }
 
+#[inline(never)]
 pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
     let config = vector.config.only(&CONFIG)?;
     let mut sequence = Sequence { attempt: 0, previous: Duration::ZERO };

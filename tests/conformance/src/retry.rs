@@ -19,6 +19,7 @@ const DELAYS: usize = 32;
 /// The most calls of one run: a retry without an end would never come back.
 const CALLS: u32 = 10_000;
 
+#[inline(never)]
 pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
     let config = vector.config.only(&[
         "dialect",
