@@ -119,3 +119,27 @@ fn a_line_per_vector_is_what_a_tape_gives() {
     assert_eq!(report, stdout);
     assert_eq!(plain, Some(i32::from(totals.failed > 0)));
 }
+
+#[test]
+fn every_difference_on_purpose_is_one_that_a_scenario_shows() {
+    let (_, stdout, _) = text(&run(["--plain".to_owned(), own_copy()]));
+    for reason in failsoft_conformance::rules::reasons() {
+        assert!(stdout.contains(&format!(": {reason}\n")), "no scenario is skipped because {reason}");
+    }
+}
+
+#[test]
+fn a_rule_excuses_only_what_it_is_about() {
+    let vector = |attempt: u32, millis: u32| {
+        format!(
+            r#"{{"id": "x", "pattern": "retry_delay", "config": {{"dialect": "finagle", "backoff": "linear", "base_ms": 10, "take_until_total_ms": 100}},
+                "steps": [{{"op": "delay", "arg": {{"attempt": {attempt}}}, "expect": {{"delay_ms": {millis}}}}}]}}"#
+        )
+        .replace('\n', " ")
+    };
+    let ended = |line: &str| last_line(&text(&conformance("rule", &[line], &[])).1).to_owned();
+    assert_eq!(ended(&vector(0, 10)), "1 passed, 0 failed, 0 skipped", "what passes is not skipped");
+    assert_eq!(ended(&vector(0, 11)), "0 passed, 0 failed, 1 skipped");
+    let other = vector(0, 10).replace("\"attempt\"", "\"colour\"");
+    assert_eq!(ended(&other), "0 passed, 1 failed, 0 skipped", "another difference than the rule's");
+}

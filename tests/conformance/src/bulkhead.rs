@@ -68,12 +68,12 @@ pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()
             Config::new(permits).with_queue(queue.unwrap_or(most).min(most), wait.unwrap_or(Duration::MAX))
         }
     };
+    let executor = VirtualExecutor::seeded(0);
+    let bulkhead = Bulkhead::new(settings.validate()?);
     match config.text("order")? {
         None | Some("oldest_first") => {}
         Some(_) => return Err(Unsupported::Value { key: "order", problem: "is not known" }),
     }
-    let executor = VirtualExecutor::seeded(0);
-    let bulkhead = Bulkhead::new(settings.validate()?);
     let bypass = config.text("bypass_key")?;
     let mut callers = Callers { bulkhead: &bulkhead, executor: &executor, bypass, callers: heapless::Vec::new() };
     for step in vector.steps() {

@@ -285,3 +285,95 @@ impl Checks {
         self.difference = Some(first);
     }
 }
+
+#[cfg(all(test, feature = "encode"))]
+mod tests {
+    extern crate std;
+
+    use std::format;
+    use std::string::{String, ToString};
+
+    use super::*;
+    use crate::encode;
+    use crate::tape::Tape;
+    use crate::vector::Vector;
+
+    /// What comes of an expectation, when these things are there.
+    fn judged(expect: &str) -> String {
+        let line =
+            format!(r#"{{"id": "x", "pattern": "p", "config": {{}}, "steps": [{{"op": "o", "expect": {expect}}}]}}"#);
+        let bytes = encode::tape(&[encode::vector(&line).expect("a vector")]);
+        let vector = Vector::of(Tape::open(&bytes).expect("a tape").values().get(0).expect("one vector"));
+        let step = vector.steps().next().expect("one step");
+        let mut checks = Checks::new();
+        checks.begin(&step);
+        let result = checks.expect(&step, &mut |key| {
+            Some(match key {
+                "third" => Actual::maybe(Quantity::fraction(1, 3)),
+                "two" => Actual::whole(2),
+                "state" => Actual::Text("open"),
+                "permit" => Actual::Bool(true),
+                "nothing" => Actual::Nothing,
+                "names" => Actual::Texts(&["a", "b"]),
+                "counts.failed" => Actual::whole(7),
+                _ => return None,
+            })
+        });
+        match (result, checks.difference()) {
+            (Err(error), _) => error.to_string(),
+            (_, Some(difference)) => difference.message.to_string(),
+            (Ok(()), None) => String::new(),
+        }
+    }
+
+    #[test]
+    fn what_comes_as_expected_passes() {
+        for expect in [
+            "null",
+            "{}",
+            r#"{"two": 2, "state": "open", "permit": true, "nothing": null, "names": ["a", "b"], "counts": {"failed": 7}}"#,
+            r#"{"two": 2.0, "two_ge": 2, "two_le": 2, "two_gt": 1.999999, "two_lt": 2000000000}"#,
+            r#"{"third": 0.33, "two": 1.99, "tolerance": 0.01}"#,
+            r#"{"third_gt": 0.333, "third_lt": 0.3334}"#,
+        ] {
+            assert_eq!(judged(expect), "", "{expect}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_says_what_was_expected_and_what_came() {
+        for (expect, told) in [
+            (r#"{"two": 3}"#, "`two` should be 3, came 2"),
+            (r#"{"two_gt": 2}"#, "`two` should be more than 2, came 2"),
+            (r#"{"two_lt": 2}"#, "`two` should be less than 2, came 2"),
+            (r#"{"two_ge": 2.5}"#, "`two` should be at least 2.5, came 2"),
+            (r#"{"two_le": 1e-06}"#, "`two` should be at most 0.000001, came 2"),
+            (r#"{"third": 0.33}"#, "`third` should be 0.33, came 0.333333333…"),
+            (r#"{"third": 0.33, "tolerance": 0.001}"#, "`third` should be 0.33, came 0.333333333…"),
+            (r#"{"state": "closed"}"#, "`state` should be \"closed\", came \"open\""),
+            (r#"{"permit": false}"#, "`permit` should be false, came true"),
+            (r#"{"permit": 1}"#, "`permit` should be 1, came true"),
+            (r#"{"nothing": 0}"#, "`nothing` should be 0, came nothing"),
+            (r#"{"two": null}"#, "`two` should be null, came 2"),
+            (r#"{"names": ["b", "a"]}"#, "`names` should be [\"b\", \"a\"], came [\"a\", \"b\"]"),
+            (r#"{"names": ["a"]}"#, "`names` should be [\"a\"], came [\"a\", \"b\"]"),
+            (r#"{"counts": {"failed": 8}}"#, "`counts.failed` should be 8, came 7"),
+        ] {
+            assert_eq!(judged(expect), format!("step 1 (o): {told}"), "{expect}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_knows_is_an_error() {
+        assert_eq!(judged(r#"{"two": 2, "three": 3}"#), "unknown expectation `three`");
+        assert_eq!(judged(r#"{"counts": {"seen": 3}}"#), "unknown expectation `seen`");
+        assert_eq!(judged(r#"{"two": 2, "tolerance": "much"}"#), "`tolerance` is not a number");
+    }
+
+    #[test]
+    fn a_long_message_is_cut_and_says_so() {
+        let mut text = Text::<8>::new();
+        assert!(write!(text, "über alles").is_ok());
+        assert_eq!((text.as_str(), text.to_string().as_str()), ("über al", "über al…"));
+    }
+}

@@ -12,6 +12,9 @@ use crate::number::{Decimal, Quantity};
 use crate::tape::Object;
 use crate::vector::{Result, Step, Unsupported, Vector};
 
+/// The most probes that this pattern counts.
+const PROBES: usize = 32;
+
 #[inline(never)]
 pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
     for step in vector.steps() {
@@ -102,7 +105,7 @@ fn breaker<'a>(config: Object<'a>, step: &Step<'a>, checks: &mut Checks) -> Resu
     }
     let until = breaker.poll_timeout().unwrap_or(start);
     // All that half-open lets out at once.
-    let mut probes = heapless::Vec::<_, 255>::new();
+    let mut probes = heapless::Vec::<_, PROBES>::new();
     while let Ok(probe) = breaker.try_acquire(until) {
         if probes.push(probe).is_err() {
             break;

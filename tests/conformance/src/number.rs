@@ -27,11 +27,11 @@ impl Decimal {
         let mantissa = i128::from(self.mantissa);
         match u32::try_from(power) {
             _ if mantissa == 0 => Some(0),
-            Ok(power) => mantissa.checked_mul(10_i128.checked_pow(power)?),
-            Err(_) => {
-                let divisor = 10_i128.checked_pow(power.unsigned_abs())?;
-                (mantissa % divisor == 0).then_some(mantissa / divisor)
-            }
+            Ok(power) => times(mantissa, ten(power)?),
+            Err(_) => match divided(mantissa, ten(power.unsigned_abs())?) {
+                (quotient, 0) => Some(quotient),
+                _ => None,
+            },
         }
     }
 
@@ -48,8 +48,8 @@ impl Decimal {
             Some(nanos) => nanos,
             // A part of a nanosecond: to the nearest one.
             None => {
-                let below = 10_i128.checked_pow(u32::from(self.exponent.unsigned_abs()).checked_sub(6)?)?;
-                i128::from(self.mantissa).checked_add(below / 2)?.div_euclid(below)
+                let below = ten(u32::from(self.exponent.unsigned_abs()).checked_sub(6)?)?;
+                rounded(self.mantissa.into(), below)?
             }
         };
         u64::try_from(nanos).ok()
@@ -70,12 +70,10 @@ impl Decimal {
     /// A random number of 0 to 1 as the library takes them: evenly spread over 32 bits. One itself is the highest.
     #[must_use]
     pub fn random(self) -> Option<u32> {
-        let (mut scale, mut below) = (i128::from(self.mantissa).checked_mul(1 << 32)?, 1_i128);
-        match u32::try_from(self.exponent) {
-            Ok(power) => scale = scale.checked_mul(10_i128.checked_pow(power)?)?,
-            Err(_) => below = 10_i128.checked_pow(self.exponent.unsigned_abs().into())?,
-        }
-        let random = scale.checked_add(below / 2)?.div_euclid(below);
+        // From 0 to 1: there is no power of ten above the first.
+        let below = ten(u32::from(self.exponent.min(0).unsigned_abs()))?;
+        let scale = ten(u32::from(self.exponent.max(0).unsigned_abs()))?;
+        let random = rounded(times(i128::from(self.mantissa) << 32, scale)?, below)?;
         (0..=1 << 32).contains(&random).then(|| u32::try_from(random).unwrap_or(u32::MAX))
     }
 }
@@ -83,8 +81,8 @@ impl Decimal {
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Quantity::from_decimal(*self) {
-            Some(quantity) => quantity.fmt(f),
-            None => write!(f, "{}e{}", self.mantissa, self.exponent),
+            Some(quantity) if self.exponent < 16 => quantity.fmt(f),
+            _ => write!(f, "{}e{}", self.mantissa, self.exponent),
         }
     }
 }
@@ -144,25 +142,25 @@ impl Quantity {
         let scaled = self.numerator.saturating_mul(scale.into());
         let denominator = i128::from(self.denominator);
         let half = if scaled < 0 { -(denominator / 2) } else { denominator / 2 };
-        Self { numerator: scaled.saturating_add(half) / denominator, denominator: scale }
+        Self { numerator: divided(scaled.saturating_add(half), denominator).0, denominator: scale }
     }
 
     fn from_decimal(decimal: Decimal) -> Option<Self> {
         match decimal.whole() {
             Some(whole) => Some(Self::whole(whole)),
-            None => Self::fraction(decimal.mantissa, 10_u64.checked_pow(decimal.exponent.unsigned_abs().into())?),
+            None => Self::fraction(decimal.mantissa, u64::try_from(ten(decimal.exponent.unsigned_abs().into())?).ok()?),
         }
     }
 
     /// How it compares with a decimal, of which `tolerance` more or less are the same. `None`: too far apart in scale to tell.
     #[must_use]
     pub fn compare(self, expected: Decimal, tolerance: Decimal) -> Option<Ordering> {
-        let places = |decimal: Decimal| i32::from(decimal.exponent.min(0)).abs();
-        let power = places(expected).max(places(tolerance));
-        let denominator = i128::from(self.denominator);
-        let actual = self.numerator.checked_mul(10_i128.checked_pow(u32::try_from(power).ok()?)?)?;
-        let expected = expected.shifted(power)?.checked_mul(denominator)?;
-        let tolerance = tolerance.shifted(power)?.checked_mul(denominator)?;
+        let places = |decimal: Decimal| decimal.exponent.min(0).unsigned_abs();
+        let places = places(expected).max(places(tolerance));
+        let (power, denominator) = (i32::from(places), i128::from(self.denominator));
+        let actual = times(self.numerator, ten(places.into())?)?;
+        let expected = times(expected.shifted(power)?, denominator)?;
+        let tolerance = times(tolerance.shifted(power)?, denominator)?;
         if actual.checked_sub(expected)?.abs() <= tolerance {
             return Some(Ordering::Equal);
         }
@@ -173,20 +171,55 @@ impl Quantity {
 /// As a decimal of up to nine places.
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (denominator, sign) = (u128::from(self.denominator), if self.numerator < 0 { "-" } else { "" });
-        let number = self.numerator.unsigned_abs();
-        write!(f, "{sign}{}", number / denominator)?;
-        let (mut rest, mut places) = (number % denominator, 0);
+        let denominator = i128::from(self.denominator);
+        let (whole, mut rest) = divided(self.numerator.saturating_abs(), denominator);
+        let sign = if self.numerator < 0 { "-" } else { "" };
+        match u64::try_from(whole) {
+            Ok(whole) => write!(f, "{sign}{whole}")?,
+            Err(_) => return write!(f, "{sign}(more than 2^64)"),
+        }
+        let mut places = 0;
         if rest != 0 {
             f.write_str(".")?;
         }
         while rest != 0 && places < 9 {
-            rest *= 10;
-            write!(f, "{}", rest / denominator)?;
-            (rest, places) = (rest % denominator, places + 1);
+            let (digit, left) = divided(rest * 10, denominator);
+            write!(f, "{}", u8::try_from(digit).unwrap_or(9))?;
+            (rest, places) = (left, places + 1);
         }
         if rest != 0 { f.write_str("…") } else { Ok(()) }
     }
+}
+
+// 128-bit arithmetic is long on a chip: each of it is there once.
+
+#[inline(never)]
+fn ten(power: u32) -> Option<i128> {
+    let mut product = 1;
+    for _ in 0..power {
+        product = times(product, 10)?;
+    }
+    Some(product)
+}
+
+#[inline(never)]
+fn times(a: i128, b: i128) -> Option<i128> {
+    a.checked_mul(b)
+}
+
+/// Quotient and remainder.
+#[inline(never)]
+const fn divided(number: i128, divisor: i128) -> (i128, i128) {
+    match (number.checked_div(divisor), number.checked_rem(divisor)) {
+        (Some(quotient), Some(rest)) => (quotient, rest),
+        _ => (0, 0),
+    }
+}
+
+/// To the nearest, halves up.
+fn rounded(number: i128, divisor: i128) -> Option<i128> {
+    let (quotient, rest) = divided(number.checked_add(divisor / 2)?, divisor);
+    Some(if rest < 0 { quotient.checked_sub(1)? } else { quotient })
 }
 
 #[cfg(test)]
@@ -253,7 +286,7 @@ mod tests {
             assert_eq!(quantity.to_string(), text);
         }
         assert_eq!(decimal(25, -4).to_string(), "0.0025");
-        assert_eq!(decimal(7, 30).to_string(), "7000000000000000000000000000000");
+        assert_eq!(decimal(7, 30).to_string(), "7e30");
         assert_eq!(decimal(1, -30).to_string(), "1e-30");
     }
 }

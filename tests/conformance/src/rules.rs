@@ -47,6 +47,11 @@ const RULES: &[Rule] = &[
     },
 ];
 
+/// The reasons of all rules.
+pub fn reasons() -> impl Iterator<Item = &'static str> {
+    RULES.iter().map(|rule| rule.reason)
+}
+
 /// The reason of the rule that a vector's first difference, which is about `key`, falls under.
 #[must_use]
 pub fn reason(vector: &Vector<'_>, key: &str) -> Option<&'static str> {
