@@ -55,6 +55,7 @@ impl<T, E> Answer<T, E> {
 pub struct Scope<'x, X> {
     executor: &'x X,
     attempt: u32,
+    hedge: u32,
     limit: Option<Span>,
     deadline: Deadline,
 }
@@ -80,6 +81,16 @@ impl<'x, X> Scope<'x, X> {
 
     pub(crate) const fn with_attempt(mut self, attempt: u32) -> Self {
         self.attempt = attempt;
+        self
+    }
+
+    /// Which hedge this is; 0 is the first try.
+    pub const fn hedge(&self) -> u32 {
+        self.hedge
+    }
+
+    pub(crate) const fn with_hedge(mut self, hedge: u32) -> Self {
+        self.hedge = hedge;
         self
     }
 
@@ -274,6 +285,7 @@ impl<T, E, X: Executor, L: Layer<T, E, X>, N: Next<T, E, X>> Next<T, E, X> for T
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Attempt {
     number: u32,
+    hedge: u32,
     deadline: Instant,
 }
 
@@ -282,6 +294,13 @@ impl Attempt {
     #[must_use]
     pub const fn number(&self) -> u32 {
         self.number
+    }
+
+    /// Which hedge this is: 0 is the first try, and all there is without a [`Hedge`](crate::hedge::Hedge). Of each attempt there
+    /// may be several tries at once, so that each can ask another replica.
+    #[must_use]
+    pub const fn hedge(&self) -> u32 {
+        self.hedge
     }
 
     /// When the timeouts around this attempt end it, as far as the clock has been read for them yet; a first attempt is
@@ -319,7 +338,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Answer<T, E>> {
         if state.is_none() {
-            let attempt = Attempt { number: scope.attempt, deadline: scope.deadline.at };
+            let attempt = Attempt { number: scope.attempt, hedge: scope.hedge, deadline: scope.deadline.at };
             state.set(Some((self.start)(attempt)));
         }
         let Some(future) = state.as_mut().as_pin_mut() else { return Poll::Pending };
@@ -490,7 +509,8 @@ where
         let this = self.project();
         let pipeline: &Pipeline<X, L, C> = this.pipeline;
         let mut operation = Operation { start: this.operation, classify: &pipeline.classify };
-        let scope = Scope { executor: &pipeline.executor, attempt: 1, limit: *this.limit, deadline: Deadline::NEVER };
+        let (executor, limit) = (&pipeline.executor, *this.limit);
+        let scope = Scope { executor, attempt: 1, hedge: 0, limit, deadline: Deadline::NEVER };
         // Before, so that it stays so when the operation panics.
         *this.under_way = true;
         let answer = ready!(pipeline.layers.poll(this.state, &mut operation, scope, cx));

@@ -41,11 +41,14 @@ pub use failsoft_core::{
     Cause, Classify, Clock, ConfigError, ErrIsFailure, Executor, Failure, Instant, Observer, Outcome, Pipeline, Policy,
     Ratio, Reason, Rejected, Rng, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
-pub use failsoft_core::{backoff, bulkhead, cell, circuit_breaker, degradation, fallback, pipeline, retry, timeout};
+pub use failsoft_core::{
+    backoff, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile, retry, timeout,
+};
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
 pub use failsoft_core::cell::CriticalSection;
 pub use failsoft_core::fallback::{Fallback, FallbackTo};
+pub use failsoft_core::hedge::Idempotent;
 pub use failsoft_core::retry::RetryPolicy;
 pub use failsoft_core::timeout::Timeout;
 
@@ -68,3 +71,6 @@ pub type Bulkhead<const N: usize = 4> = bulkhead::Bulkhead<CriticalSection, RawQ
 /// Degradation for tasks and interrupts alike, for up to `N` services.
 pub type Degradation<const N: usize, L = degradation::DegradationLevel, R = (), O = ()> =
     degradation::Degradation<CriticalSection, N, L, R, O>;
+
+/// A hedge of up to `N` further tries, for tasks and interrupts alike.
+pub type Hedge<const N: usize = 1, D = hedge::FixedDelay, O = ()> = hedge::Hedge<CriticalSection, N, D, O>;

@@ -38,10 +38,13 @@ pub use failsoft_core::{
     Cause, Classify, Clock, ConfigError, ErrIsFailure, Executor, Failure, Instant, Observer, Outcome, Pipeline, Policy,
     Ratio, Reason, Rejected, Rng, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
-pub use failsoft_core::{backoff, bulkhead, cell, circuit_breaker, degradation, fallback, pipeline, retry, timeout};
+pub use failsoft_core::{
+    backoff, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile, retry, timeout,
+};
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
 pub use failsoft_core::fallback::{Fallback, FallbackTo};
+pub use failsoft_core::hedge::Idempotent;
 pub use failsoft_core::retry::RetryPolicy;
 pub use failsoft_core::timeout::Timeout;
 
@@ -66,3 +69,7 @@ pub type Bulkhead = bulkhead::Bulkhead<Atomic, ThreadQueue>;
 /// Degradation shared by threads, for up to `N` services.
 pub type Degradation<const N: usize, L = degradation::DegradationLevel, R = (), O = ()> =
     degradation::Degradation<Locked, N, L, R, O>;
+
+/// A hedge of up to `N` further tries. What is known of the latencies is shared by threads through a mutex, which a fixed delay never
+/// takes.
+pub type Hedge<const N: usize = 1, D = hedge::FixedDelay, O = ()> = hedge::Hedge<Locked, N, D, O>;

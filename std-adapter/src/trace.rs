@@ -2,12 +2,13 @@
 
 use failsoft_core::circuit_breaker::{StateKind, Transition};
 use failsoft_core::degradation::{Level, LevelChange};
+use failsoft_core::hedge::Hedged;
 use failsoft_core::retry::Retrying;
 use failsoft_core::{Instant, Observer};
 
 /// An observer for every policy: one `tracing` event per event, under the name of the policy's instance.
 ///
-/// What takes function away is a warning, what brings it back is information, a retry is for debugging.
+/// What takes function away is a warning, what brings it back is information, a retry or a hedge is for debugging.
 #[derive(Clone, Copy, Debug)]
 pub struct Tracing {
     name: &'static str,
@@ -37,6 +38,15 @@ impl Observer<Transition> for Tracing {
 impl Observer<Retrying> for Tracing {
     fn observe(&self, event: &Retrying) {
         tracing::debug!(name = self.name, attempt = event.attempt, at = event.at.as_nanos(), "retry");
+    }
+}
+
+impl Observer<Hedged> for Tracing {
+    fn observe(&self, event: &Hedged) {
+        match *event {
+            Hedged::Started { hedge, attempt } => tracing::debug!(name = self.name, attempt, hedge, "hedge started"),
+            Hedged::Won { hedge, attempt } => tracing::debug!(name = self.name, attempt, hedge, "hedge won"),
+        }
     }
 }
 
