@@ -62,6 +62,7 @@ mod config;
 mod delay;
 #[cfg(feature = "encode")]
 pub mod encode;
+mod hedging;
 pub mod number;
 mod retry;
 pub mod rules;
@@ -106,6 +107,7 @@ fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
         "bulkhead" => bulkhead::run(vector, checks),
         "composition" => composition::run(vector, checks),
         "config" => config::run(vector, checks),
+        "hedging" => hedging::run(vector, checks),
         "retry" => retry::run(vector, checks),
         "retry_delay" => delay::run(vector, checks),
         pattern => Err(Unsupported::Pattern(pattern)),
