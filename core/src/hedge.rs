@@ -99,6 +99,14 @@ pub use tries::{Chain, End, Hedges, Room, Tries};
 ///   dependency recognises a repetition, by a key say.
 /// * It may be dropped at any of its awaits, when another try has won, and do no harm by what it had done by then.
 /// * Any of its answers is as good as another.
+///
+/// ```compile_fail
+/// use core::time::Duration;
+/// use failsoft_core::{cell::Local, hedge::{FixedDelay, Hedge}};
+///
+/// // error: this function takes 2 arguments
+/// let hedge: Hedge<Local> = Hedge::new(FixedDelay::new(Duration::from_millis(50)));
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Idempotent;

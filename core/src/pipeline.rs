@@ -99,7 +99,9 @@ impl<'x, X> Scope<'x, X> {
     /// it may share the budget, and does not begin with it again.
     #[must_use]
     pub const fn with_begun(mut self, budget: usize) -> Self {
-        self.budget = budget;
+        if budget != 0 {
+            self.budget = budget;
+        }
         self
     }
 

@@ -196,6 +196,7 @@ where
             self.begin(state.as_mut(), scope);
             state.as_mut().start(next);
         }
+        let scope = scope.with_begun(self.budget.id());
         let (mut hedge, mut running) = (0, false);
         loop {
             while hedge < state.progress.started {

@@ -176,6 +176,17 @@ fn within_a_retry_of_the_same_budget_it_begins_with_nothing_of_its_own() {
 }
 
 #[test]
+fn what_lies_within_a_hedge_of_the_same_budget_begins_with_nothing_of_its_own() {
+    let (rig, shared) = (Rig::new(), Ledger::new(0));
+    // The one in between has no budget.
+    let pipeline =
+        Pipeline::new(&rig).layer(shared.hedge::<1>(ms(10))).layer(after::<1>(ms(10))).layer(shared.hedge::<1>(ms(10)));
+    assert_eq!(rig.run(pipeline.call(async |_| Ok::<_, ()>(1))), Ok(1));
+    let end = Asked::End(Outcome::Success);
+    assert_eq!(shared.asked.take(), [Asked::Begin, Asked::Join, end, end]);
+}
+
+#[test]
 fn whatever_becomes_of_the_call_the_budget_learns_that_it_has_ended() {
     static STEPS: [Step; 3] = [Step::Hang, Step::FailAfter(ms(5)), Step::SucceedAfter(ms(30))];
     let ledger = Ledger::new(u32::MAX);
