@@ -28,6 +28,7 @@
 extern crate std;
 
 pub mod backoff;
+pub mod budget;
 pub mod bulkhead;
 pub mod cell;
 pub mod circuit_breaker;

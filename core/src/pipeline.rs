@@ -56,6 +56,8 @@ pub struct Scope<'x, X> {
     executor: &'x X,
     attempt: u32,
     hedge: u32,
+    // The budget of the retry around, by its number; 0 is none.
+    budget: usize,
     limit: Option<Span>,
     deadline: Deadline,
 }
@@ -91,6 +93,21 @@ impl<'x, X> Scope<'x, X> {
 
     pub(crate) const fn with_hedge(mut self, hedge: u32) -> Self {
         self.hedge = hedge;
+        self
+    }
+
+    /// Whether the policy around has begun this call with this budget already.
+    pub(crate) const fn has_begun(&self, budget: usize) -> bool {
+        self.budget == budget
+    }
+
+    /// For what lies within a policy that has begun the call with the [budget](crate::budget::RetryBudget) of this number:
+    /// it may share the budget, and does not begin with it again.
+    #[must_use]
+    pub const fn with_begun(mut self, budget: usize) -> Self {
+        if budget != 0 {
+            self.budget = budget;
+        }
         self
     }
 
@@ -510,7 +527,7 @@ where
         let pipeline: &Pipeline<X, L, C> = this.pipeline;
         let mut operation = Operation { start: this.operation, classify: &pipeline.classify };
         let (executor, limit) = (&pipeline.executor, *this.limit);
-        let scope = Scope { executor, attempt: 1, hedge: 0, limit, deadline: Deadline::NEVER };
+        let scope = Scope { executor, attempt: 1, hedge: 0, budget: 0, limit, deadline: Deadline::NEVER };
         // Before, so that it stays so when the operation panics.
         *this.under_way = true;
         let answer = ready!(pipeline.layers.poll(this.state, &mut operation, scope, cx));

@@ -42,7 +42,7 @@ pub use failsoft_core::{
     Ratio, Reason, Rejected, Rng, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
 pub use failsoft_core::{
-    backoff, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile, retry, timeout,
+    backoff, budget, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile, retry, timeout,
 };
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
@@ -73,4 +73,4 @@ pub type Degradation<const N: usize, L = degradation::DegradationLevel, R = (), 
     degradation::Degradation<CriticalSection, N, L, R, O>;
 
 /// A hedge of up to `N` further tries, for tasks and interrupts alike.
-pub type Hedge<const N: usize = 1, D = hedge::FixedDelay, O = ()> = hedge::Hedge<CriticalSection, N, D, O>;
+pub type Hedge<const N: usize = 1, D = hedge::FixedDelay, O = (), B = ()> = hedge::Hedge<CriticalSection, N, D, O, B>;

@@ -39,7 +39,7 @@ pub use failsoft_core::{
     Ratio, Reason, Rejected, Rng, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
 pub use failsoft_core::{
-    backoff, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile, retry, timeout,
+    backoff, budget, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile, retry, timeout,
 };
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
@@ -72,4 +72,4 @@ pub type Degradation<const N: usize, L = degradation::DegradationLevel, R = (), 
 
 /// A hedge of up to `N` further tries. What is known of the latencies is shared by threads through a mutex, which a fixed delay never
 /// takes.
-pub type Hedge<const N: usize = 1, D = hedge::FixedDelay, O = ()> = hedge::Hedge<Locked, N, D, O>;
+pub type Hedge<const N: usize = 1, D = hedge::FixedDelay, O = (), B = ()> = hedge::Hedge<Locked, N, D, O, B>;

@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex};
 
 use failsoft_tokio::circuit_breaker::ConsecutiveFailures;
 use failsoft_tokio::degradation::{Criticality, Service};
+use failsoft_tokio::hedge::FixedDelay;
 use failsoft_tokio::{
-    Backoff, CircuitBreaker, Degradation, Instant, Jitter, Pipeline, RetryPolicy, Tokio, Tracing, circuit_breaker,
-    degradation, retry, valid,
+    Backoff, CircuitBreaker, Degradation, Hedge, Idempotent, Instant, Jitter, Pipeline, RetryPolicy, Tokio, Tracing,
+    circuit_breaker, degradation, retry, valid,
 };
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
@@ -116,6 +117,26 @@ fn each_retry_is_one_debug_event() {
     let starts: Vec<_> = seen.iter().map(|(_, text)| text.split(" at=").next().unwrap()).collect();
     assert_eq!(starts, ["message=retry name=\"mail\" attempt=1", "message=retry name=\"mail\" attempt=2"]);
     assert!(seen.iter().all(|(level, _)| *level == Level::DEBUG));
+}
+
+#[test]
+fn each_hedge_and_the_winner_is_one_debug_event() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let hedge: Hedge<1, _, _> =
+        Hedge::with_observer(FixedDelay::new(Duration::from_secs(1)), Idempotent, Tracing::new("search"));
+    let pipeline = Pipeline::new(Tokio).layer(&hedge);
+    let seen = notes(|| {
+        let call = pipeline.call(async |attempt| match attempt.hedge() {
+            0 => core::future::pending().await,
+            _ => Ok::<_, &str>(()),
+        });
+        runtime.block_on(call).unwrap();
+    });
+    let expected = [
+        (Level::DEBUG, "message=hedge started name=\"search\" attempt=1 hedge=1"),
+        (Level::DEBUG, "message=hedge won name=\"search\" attempt=1 hedge=1"),
+    ];
+    assert_eq!(seen, expected.map(|(level, text)| (level, text.to_owned())));
 }
 
 #[test]

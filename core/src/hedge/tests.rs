@@ -1,25 +1,28 @@
 use core::cell::{Cell, RefCell};
+use core::fmt;
 use core::future::poll_fn;
-use core::pin::pin;
+use core::pin::{Pin, pin};
+use core::task::{Context, Poll};
 use std::boxed::Box;
 use std::vec::Vec;
 
 use super::*;
 use crate::backoff::{Backoff, Jitter};
+use crate::budget::RetryBudget;
 use crate::bulkhead::{self, Bulkhead};
 use crate::cell::Local;
 use crate::circuit_breaker::{self, Abandoned, CircuitBreaker};
-use crate::failure::{Cause, Reason};
-use crate::pipeline::Attempt;
+use crate::executor::Executor;
+use crate::failure::{Cause, Failure, Reason, Stop};
+use crate::outcome::{Outcome, Verdict};
+use crate::pipeline::{Answer, Attempt, Layer, Next, Part, Role, Scope};
 use crate::ratio::Ratio;
 use crate::retry::{self, RetryPolicy};
 use crate::testing::tests::{Rig, at, explode, explodes, ms, poll_once};
 use crate::testing::{Recorder, Script, Scripted, Step};
+use crate::time::Clock;
 use crate::timeout::Timeout;
 use crate::{Pipeline, valid};
-
-mod latencies;
-mod oracle;
 
 const fn after<const N: usize>(delay: Duration) -> Hedge<Local, N>
 where
@@ -104,7 +107,6 @@ macro_rules! by_hand {
         let ($rig, $desk) = (Rig::new(), Desk::default());
         let pipeline = Pipeline::new(&$rig).layer($hedge).classify(verdict);
         let mut call = pin!(pipeline.call(|attempt| $desk.ask(attempt)));
-        #[allow(unused_mut)]
         let mut $step = |millis: u64, answer: Option<(usize, Result<u32, Fails>)>| {
             $rig.set(at(millis));
             if let Some((hedge, answer)) = answer {
@@ -114,6 +116,11 @@ macro_rules! by_hand {
         };
     };
 }
+
+// After the macro, which they use.
+mod budget;
+mod latencies;
+mod oracle;
 
 // grpc/grpc-java, RetriableStreamTest: hedging_everythingDrained_oneHedgeReceivesNonFatal_oneHedgeReceivesFatalStatus.
 #[test]

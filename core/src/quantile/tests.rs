@@ -101,11 +101,11 @@ fn over_many_windows_it_stays_among_the_ranks_around_it() {
     for (number, draw) in DRAWS.into_iter().enumerate() {
         for points in [5_000, 9_000, 9_500, 9_900] {
             let (mut rng, mut sketch, mut values) = (Rng::new(9), Sketch::FRESH, Vec::new());
-            for _ in 0..40_000 {
+            for _ in 0..20_000 {
                 let value = draw(&mut rng);
                 values.push(value);
                 sketch.record_span(Span::from_nanos(value), p(points), 500);
-                if values.len() < 5_000 || !values.len().is_multiple_of(97) {
+                if values.len() < 5_000 || !values.len().is_multiple_of(499) {
                     continue;
                 }
                 // The latest 250 to 500 count: five standard deviations of a rank among so many.

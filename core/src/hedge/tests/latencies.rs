@@ -132,12 +132,13 @@ fn the_first_tries_latency_is_what_the_driver_takes_into_account() {
 
 #[test]
 fn a_quantile_stays_where_it_is_although_the_slow_ones_are_cut_off() {
-    // Evenly spread latencies: if those that are overtaken didn't count, the quantile would creep down to the fastest.
+    // A long tail: 1,000 ms divided by 1 to 100. If those that are overtaken didn't count, the quantile would creep down to
+    // where every call is hedged.
     let (rig, hedge, rng) = (Rig::new(), quantile(90, ms(200)), Cell::new(Rng::new(3)));
     let pipeline = Pipeline::new(&rig).layer(&hedge);
     let draw = || {
         let mut now = rng.get();
-        let latency = ms(u64::from(100 + now.next() % 100));
+        let latency = ms(1_000 / u64::from(1 + now.next() % 100));
         rng.set(now);
         latency
     };
@@ -152,10 +153,11 @@ fn a_quantile_stays_where_it_is_although_the_slow_ones_are_cut_off() {
         }));
         assert!(result.is_ok());
     }
+    // One in ten is above 90 ms or 100 ms.
     let delay = hedge.delay();
-    assert!(delay > ms(176) && delay < ms(204), "{delay:?}");
+    assert!(delay > ms(70) && delay < ms(130), "{delay:?}");
     let share = hedged.get() * 100 / 19_000;
-    assert!((4..=16).contains(&share), "{share} % are hedged");
+    assert!((8..=12).contains(&share), "{share} % are hedged");
 }
 
 impl Rig {
