@@ -321,6 +321,7 @@ fn each_change_yields_one_event_with_the_counts_from_before_it() {
         from,
         to,
         generation,
+        reopened: 0,
         counts: Counts { calls, failures, slow: 0 },
         until,
     };
@@ -682,6 +683,7 @@ fn metrics_only_reports_each_trip_once_and_never_rejects() {
         from: StateKind::MetricsOnly,
         to: StateKind::Open,
         generation: 1,
+        reopened: 0,
         counts: Counts { calls: 5, failures: 5, slow: 0 },
         until: None,
     };
@@ -724,7 +726,7 @@ fn ten_thousand_trips_and_recoveries_leave_nothing_behind() {
 // The packed form
 
 type PackedPair = (Consecutive, Consecutive);
-use super::machine::GENERATIONS;
+use super::machine::{GENERATIONS, Trial};
 use super::trip::{Consecutive, Drained, Ring};
 use crate::cell::Packed;
 
@@ -740,15 +742,17 @@ fn any_phase<M: PackedMeter>(random: &mut Rng) -> Phase<M> {
     let long = u64::from(random.next()) << 32 | u64::from(random.next());
     let meter = M::from_bits(long & ((1 << M::BITS) - 1));
     let until = Instant::from_nanos(u64::from(random.next()) << 32 | u64::from(random.next()));
-    let [reopened, in_flight, successes, failures] = random.next().to_le_bytes();
-    match random.next() % 7 {
+    let [reopened, in_flight, judged, good] = random.next().to_le_bytes();
+    let [failures, slow, ..] = random.next().to_le_bytes();
+    match random.next() % 8 {
         0 => Phase::Closed { meter },
         1 => Phase::MetricsOnly { meter, tripped: false },
         2 => Phase::MetricsOnly { meter, tripped: true },
         3 => Phase::Isolated,
         4 => Phase::Disabled,
         5 => Phase::Open { until, reopened },
-        _ => Phase::HalfOpen { until, reopened, in_flight, successes, failures },
+        6 => Phase::MetricsOnlyOpened { meter },
+        _ => Phase::HalfOpen { until, reopened, trial: Trial { in_flight, judged, good, failures, slow } },
     }
 }
 
@@ -790,7 +794,7 @@ fn nothing_grows_unnoticed() {
     assert_eq!(size_of::<CircuitBreaker<Local, FailureMeter>>(), 72);
     assert_eq!(size_of::<Permit<'_, Local, ConsecutiveFailures, (), &ManualClock>>(), 32);
     assert_eq!(size_of::<Rejected>(), 16);
-    assert_eq!(size_of::<Transition>(), 32);
+    assert_eq!(size_of::<Transition>(), 40);
 }
 
 // Configuration

@@ -360,6 +360,11 @@ fn the_bits_of_a_meter_are_all_of_it_and_a_fresh_one_has_none() {
     assert_bits_hold_it(&(consecutive(5), consecutive(9)), 5);
 }
 
+/// An hour is configured, and the breaker has reopened three times in a row.
+fn fourth_opening() -> Opening {
+    Opening { configured: Span::of(HOUR), reopened: 3, counts: Counts::default(), at: Instant::START }
+}
+
 #[test]
 fn growing_periods_change_nothing_but_the_periods() {
     let (plain, periods) = (rate(50, 4, 2), Backoff::exponential(SECOND));
@@ -375,8 +380,8 @@ fn growing_periods_change_nothing_but_the_periods() {
         assert_eq!((one, growing.counts(&one, None)), (other, plain.counts(&other, None)));
         assert_eq!(growing.is_healthy(&one), plain.is_healthy(&other));
     }
-    assert_eq!(plain.open_span(Span::of(HOUR), 3, Instant::START), Span::of(HOUR));
-    let span = growing.open_span(Span::of(HOUR), 3, Instant::START).duration();
+    assert_eq!(plain.open_span(&fourth_opening()), Span::of(HOUR));
+    let span = growing.open_span(&fourth_opening()).duration();
     assert!((SECOND * 36 / 5..=SECOND * 44 / 5).contains(&span), "8 s, more or less a tenth: {span:?}");
 }
 
@@ -386,7 +391,7 @@ fn a_pair_stays_open_for_the_longer_of_its_periods() {
         let periods = Backoff::exponential(base).with_jitter(crate::backoff::Jitter::None);
         Growing::new(consecutive(1), periods, 0).expect("good periods")
     };
-    let span = |pair: (Growing<_>, Growing<_>)| pair.open_span(Span::of(HOUR), 2, Instant::START).duration();
-    assert_eq!(span((growing(SECOND), growing(3 * SECOND))), 12 * SECOND);
-    assert_eq!(span((growing(3 * SECOND), growing(SECOND))), 12 * SECOND);
+    let span = |pair: (Growing<_>, Growing<_>)| pair.open_span(&fourth_opening()).duration();
+    assert_eq!(span((growing(SECOND), growing(3 * SECOND))), 24 * SECOND);
+    assert_eq!(span((growing(3 * SECOND), growing(SECOND))), 24 * SECOND);
 }
