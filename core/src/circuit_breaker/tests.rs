@@ -62,6 +62,53 @@ const fn verdict(failed: bool) -> Verdict {
     if failed { Verdict::TRANSIENT } else { Verdict::SUCCESS }
 }
 
+/// Opens after so many slow calls in a row, failed or not.
+#[derive(Clone, Copy, Debug)]
+struct SlowInARow {
+    threshold: u16,
+    limit: Span,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct InARow(u16);
+
+impl Fresh for InARow {
+    const FRESH: Self = Self(0);
+}
+
+impl PackedMeter for InARow {
+    const BITS: u32 = 16;
+
+    fn to_bits(self) -> u64 {
+        self.0.into()
+    }
+
+    fn from_bits(bits: u64) -> Self {
+        Self(bits as u16)
+    }
+}
+
+impl Trip for SlowInARow {
+    type Meter = InARow;
+
+    fn record(&self, meter: &mut InARow, sample: Sample, _: Option<Instant>) -> Option<bool> {
+        meter.0 = if sample.slow || sample.took > self.limit { meter.0.saturating_add(1) } else { 0 };
+        Some(meter.0 >= self.threshold)
+    }
+
+    fn is_healthy(&self, meter: &InARow) -> bool {
+        meter.0 == 0
+    }
+
+    fn counts(&self, meter: &InARow, _: Option<Instant>) -> Counts {
+        Counts { calls: meter.0.into(), failures: 0, slow: meter.0.into() }
+    }
+
+    fn slow_after(&self) -> Span {
+        self.limit
+    }
+}
+
 /// A clock that moves on by a step with every reading, and counts the readings.
 struct RunningClock {
     now: Cell<Instant>,

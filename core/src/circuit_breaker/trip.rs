@@ -300,6 +300,14 @@ impl Trip for FailureRate {
     fn counts(&self, meter: &Ring, _: Option<Instant>) -> Counts {
         Counts { calls: meter.calls(), failures: meter.failures(), slow: 0 }
     }
+
+    /// A smaller window forgets the oldest calls; a larger one fills up from what there is.
+    fn adapt(&self, meter: &mut Ring, _: &Self, _: Instant) {
+        if meter.calls() > self.window.into() {
+            let mark = 1 << self.window;
+            meter.0 = meter.0 & (mark - 1) | mark;
+        }
+    }
 }
 
 impl PackedMeter for Ring {
