@@ -57,8 +57,9 @@ pub trait SettingsCell<C: Copy> {
 
 /// A place whose settings can be replaced.
 pub trait Replaceable<C: Copy>: SettingsCell<C> {
-    /// Puts these settings in force.
-    fn replace(&self, settings: C);
+    /// Puts these settings in force, and lets `carry` see the ones before, given the first ones. Replacements happen one after
+    /// the other, each with its `carry`.
+    fn replace(&self, first: &C, settings: C, carry: impl FnOnce(&C));
 }
 
 /// Settings that stay as they are.
@@ -122,8 +123,15 @@ impl<C: Copy, T: StateCell<Replaced<C>>> SettingsCell<C> for T {
 }
 
 impl<C: Copy, T: StateCell<Replaced<C>>> Replaceable<C> for T {
-    fn replace(&self, settings: C) {
-        self.update(|replaced| replaced.0 = Some(settings));
+    fn replace(&self, first: &C, settings: C, carry: impl FnOnce(&C)) {
+        // Within the update, so that two replacements don't mix. A cell that runs it again finds that it has been carried.
+        let mut carry = Some(carry);
+        self.update(|replaced| {
+            if let Some(carry) = carry.take() {
+                carry(&replaced.0.unwrap_or(*first));
+            }
+            replaced.0 = Some(settings);
+        });
     }
 }
 

@@ -52,7 +52,7 @@ use core::mem::ManuallyDrop;
 use core::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::cell::{CellKind, Fresh, StateCell, update_timed};
+use crate::cell::{CellKind, Fresh, Replaceable, SettingsCell, StateCell, update_timed};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::failure::{Policy, Reason, Rejected};
 use crate::observe::{Called, Observer};
@@ -64,12 +64,14 @@ mod machine;
 mod totals;
 pub mod trip;
 
-use machine::{Admission, Phase, Settled, Ticket};
+use machine::{Admission, Phase, Report, Settled, Ticket};
 
 pub use layer::BreakerState;
 pub use machine::State;
 pub use totals::{Count, Totals};
-pub use trip::{ConsecutiveFailures, Counts, FailureMeter, FailureRate, Growing, PackedMeter, Sample, Trip};
+pub use trip::{
+    ConsecutiveFailures, Counts, FailureMeter, FailureRate, Growing, OpenTime, Opening, PackedMeter, Sample, Trip,
+};
 
 /// How long a breaker stays open, unless said otherwise.
 pub const OPEN_FOR: Duration = Duration::from_secs(60);
@@ -99,6 +101,8 @@ pub struct Config<T = ConsecutiveFailures> {
     half_open_for: Span,
     /// Whether half-open takes as long as the open period instead.
     half_open_as_open: bool,
+    /// Whether half-open waits for all its trials before it decides.
+    full_trial: bool,
     /// An abandoned call that ran for longer than this counts as a failure.
     abandoned_after: Span,
     // More than a byte, so that too many are found out; see `counted`.
@@ -122,6 +126,7 @@ impl Config {
             open_for: Span::of(OPEN_FOR),
             half_open_for: Span::MAX,
             half_open_as_open: true,
+            full_trial: false,
             abandoned_after: Span::MAX,
             successes: counted(PROBES),
             trials: counted(PROBES),
@@ -140,12 +145,23 @@ impl<T: Copy> Config<T> {
     /// With another trip condition.
     #[must_use]
     pub const fn with_trip<U: Copy>(self, trip: U) -> Config<U> {
-        let Self { trip: _, open_for, half_open_for, half_open_as_open, abandoned_after, successes, trials, probes } =
-            self;
-        Config { trip, open_for, half_open_for, half_open_as_open, abandoned_after, successes, trials, probes }
+        let Self { trip: _, open_for, half_open_for, half_open_as_open, full_trial, .. } = self;
+        let Self { abandoned_after, successes, trials, probes, .. } = self;
+        Config {
+            trip,
+            open_for,
+            half_open_for,
+            half_open_as_open,
+            full_trial,
+            abandoned_after,
+            successes,
+            trials,
+            probes,
+        }
     }
 
-    /// Stays open for this long.
+    /// Stays open for this long. Zero is for breakers with a half-open deadline of their own: the next call after the opening is a
+    /// probe.
     #[must_use]
     pub const fn with_open_for(mut self, period: Duration) -> Self {
         self.open_for = Span::of(period);
@@ -163,6 +179,27 @@ impl<T: Copy> Config<T> {
         }
     }
 
+    /// Stays open for as long as a function says, given the counts and how often in a row the breaker has reopened; see
+    /// [`OpenTime`]. A failure's retry-after hint still makes it longer.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use failsoft_core::circuit_breaker::{Config, Opening, OpenTime};
+    ///
+    /// /// A second, and one more for each failure that was counted.
+    /// fn by_failures(opening: &Opening) -> Duration {
+    ///     Duration::from_secs(u64::from(opening.counts.failures) + 1)
+    /// }
+    /// let config = Config::new().with_open_time(by_failures).with_half_open_for(Duration::from_secs(5)).validate()?;
+    /// # let _ = config;
+    /// # Ok::<(), failsoft_core::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub const fn with_open_time(self, open_time: fn(&Opening) -> Duration) -> Config<OpenTime<T>> {
+        let trip = OpenTime::new(self.trip, open_time);
+        self.with_trip(trip)
+    }
+
     /// Closes after `successes` successful probes; the first failed one opens again.
     #[must_use]
     pub const fn with_probes(self, successes: u32) -> Self {
@@ -174,6 +211,14 @@ impl<T: Copy> Config<T> {
     #[must_use]
     pub const fn with_trials(mut self, successes: u32, trials: u32) -> Self {
         (self.successes, self.trials, self.probes) = (counted(successes), counted(trials), counted(trials));
+        self
+    }
+
+    /// Waits until all trials have reported before it decides, instead of deciding as soon as the verdict is certain. An
+    /// ignored or abandoned probe makes room for another one.
+    #[must_use]
+    pub const fn with_full_trial(mut self) -> Self {
+        self.full_trial = true;
         self
     }
 
@@ -237,21 +282,53 @@ impl<T: Copy + Trip> Config<T> {
         if self.half_open_for.is_zero() {
             return Err(refuse!("half_open_for", "is zero: no probe could ever report"));
         }
-        if self.open_for.is_zero() {
-            return Err(refuse!("open_for", "is zero"));
+        if self.open_for.is_zero() && self.half_open_as_open {
+            return Err(refuse!(
+                "open_for",
+                "is zero, and with it half-open, which lasts as long: no probe could ever report"
+            ));
         }
         Ok(())
     }
 
-    /// How long the next open period lasts, or longer where the failure itself asked for it. Never zero, as full jitter or a
-    /// table may have it: half-open, which lasts as long, would be over before its first probe, and so on in circles.
-    fn open_span(&self, reopened: u8, hint: Option<Span>, now: Instant) -> Span {
-        let span = self.trip.open_span(self.open_for, reopened, now).max(Span::from_nanos(1));
-        hint.map_or(span, |hint| hint.max(span))
+    fn open_span(&self, opening: &Opening) -> Span {
+        self.trip.open_span(opening)
     }
 
+    /// Never zero, as full jitter, a table or a function may have it where it is as long as the open period: half-open would be
+    /// over before its first probe, and so on in circles.
     fn half_open_span(&self, reopened: u8, now: Instant) -> Span {
-        if self.half_open_as_open { self.open_span(reopened, None, now) } else { self.half_open_for }
+        if self.half_open_as_open {
+            let opening = Opening { configured: self.open_for, reopened, counts: Counts::default(), at: now };
+            self.open_span(&opening).max(Span::from_nanos(1))
+        } else {
+            self.half_open_for
+        }
+    }
+
+    /// Whether it matters how long a call takes.
+    fn is_timed(&self) -> bool {
+        self.limits_abandoned() || self.trip.slow_after() != Span::MAX
+    }
+
+    fn limits_abandoned(&self) -> bool {
+        !self.abandoned_after.is_zero() && self.abandoned_after != Span::MAX
+    }
+
+    /// Whether it matters how long a call has taken that ends like this; `None` is an abandoned one.
+    fn measures(&self, verdict: Option<Verdict>) -> bool {
+        verdict.is_none() && self.limits_abandoned() || self.trip.slow_after() != Span::MAX
+    }
+
+    /// What a call counts as that took so long, and what is told of it; `None` is an abandoned one.
+    fn judge(&self, verdict: Option<Verdict>, took: Span) -> (Verdict, Called) {
+        match verdict {
+            Some(verdict) => (verdict, Called::Recorded(verdict.outcome())),
+            None if self.abandoned_after.is_zero() || took > self.abandoned_after => {
+                (Verdict::TRANSIENT, Called::Recorded(Outcome::Failure))
+            }
+            None => (Verdict::IGNORED, Called::Abandoned),
+        }
     }
 }
 
@@ -283,6 +360,9 @@ pub struct Transition {
     pub to: StateKind,
     /// The generation that the change began; it wraps after 4,096.
     pub generation: u16,
+    /// How often in a row the breaker has reopened without closing in between: zero when it opens for the first time, and
+    /// wherever it neither is open nor half-open. It stops at 255.
+    pub reopened: u8,
     /// What had been counted before the change, the outcome that caused it included. A failure meter can't be read without the
     /// time, which a change by hand does not take: there it shows zero.
     pub counts: Counts,
@@ -298,6 +378,8 @@ pub struct Snapshot {
     pub state: StateKind,
     /// The generation of the state.
     pub generation: u16,
+    /// How often in a row the breaker has reopened without closing in between, as in [`Transition::reopened`].
+    pub reopened: u8,
     /// What has been counted in this state.
     pub counts: Counts,
     /// Probes that are out.
@@ -306,22 +388,42 @@ pub struct Snapshot {
     pub until: Option<Instant>,
 }
 
+/// A clock that may have been read before.
+struct Reading<'c, C> {
+    now: Option<Instant>,
+    clock: &'c C,
+}
+
+impl<'c, C: Clock> Reading<'c, C> {
+    fn new(at_once: bool, clock: &'c C) -> Self {
+        Self { now: at_once.then(|| clock.now()), clock }
+    }
+}
+
+impl<C: Clock> Clock for Reading<'_, C> {
+    fn now(&self) -> Instant {
+        self.now.unwrap_or_else(|| self.clock.now())
+    }
+}
+
 /// A circuit breaker: settings, a shared state, and a sink for its [`Transition`]s.
 ///
 /// `K` says how the state is shared, `T` what opens it, `O` who is told; the adapters have aliases that choose `K`.
 pub struct CircuitBreaker<K, T = ConsecutiveFailures, O = ()>
 where
-    T: Trip,
+    T: Copy + Trip,
     K: CellKind<State<T::Meter>>,
 {
     config: Config<T>,
+    /// The settings in force, where they have been replaced.
+    settings: K::Settings<Config<T>>,
     cell: K::Cell,
     observer: O,
 }
 
 impl<K, T, O> core::fmt::Debug for CircuitBreaker<K, T, O>
 where
-    T: Trip,
+    T: Copy + Trip,
     K: CellKind<State<T::Meter>>,
 {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -332,7 +434,7 @@ where
 #[cfg(feature = "defmt")]
 impl<K, T, O> defmt::Format for CircuitBreaker<K, T, O>
 where
-    T: Trip,
+    T: Copy + Trip,
     K: CellKind<State<T::Meter>>,
 {
     fn format(&self, f: defmt::Formatter<'_>) {
@@ -360,7 +462,7 @@ where
     /// A closed breaker, and who is told of its transitions.
     #[must_use]
     pub const fn with_observer(config: Valid<Config<T>>, observer: O) -> Self {
-        Self { config: config.get(), cell: K::Cell::NEW, observer }
+        Self { config: config.get(), settings: SettingsCell::NEW, cell: K::Cell::NEW, observer }
     }
 }
 
@@ -370,8 +472,8 @@ where
     K: CellKind<State<T::Meter>>,
     O: Observer<Transition>,
 {
-    /// Asks to make a call. A closed breaker does not read the clock. The permit keeps the clock for its report: pass a
-    /// reference to one that is not `Copy`.
+    /// Asks to make a call. A closed breaker does not read the clock, unless it matters how long calls take. The permit keeps the
+    /// clock for its report: pass a reference to one that is not `Copy`.
     ///
     /// # Errors
     /// The rejection, with the time to come back where it is known.
@@ -385,7 +487,7 @@ where
     fn admit(&self, clock: &impl Clock) -> Result<Ticket, Rejected> {
         // The healthy path only reads: one load, no clock.
         let ticket = match self.cell.read(State::admits_all) {
-            Some(generation) => self.ticket(generation, false, clock),
+            Some(generation) => Ticket::new(generation, false, self.start(clock)),
             // In parts, so that the healthy path's ticket needs no place in memory and stays in registers.
             None => match self.admit_restricted(clock) {
                 Ok((generation, probe, started)) => Ticket::new(generation, probe, started),
@@ -411,7 +513,7 @@ where
             return Err(rejected);
         }
         loop {
-            let (admission, transition) = self.cell.update(|state| state.admit(&self.config, now));
+            let (admission, transition) = self.configured(|config| self.cell.update(|state| state.admit(config, now)));
             self.tell(transition);
             match admission {
                 Admission::Admitted { generation, probe } => return Ok((generation, probe, now)),
@@ -421,46 +523,69 @@ where
         }
     }
 
+    /// When a call begins, where that matters.
     #[inline]
-    fn ticket(&self, generation: u16, probe: bool, clock: &impl Clock) -> Ticket {
-        let timed = !self.config.abandoned_after.is_zero() && self.config.abandoned_after != Span::MAX;
-        Ticket::new(generation, probe, if timed { clock.now() } else { Instant::START })
+    fn start(&self, clock: &impl Clock) -> Instant {
+        if self.configured(Config::is_timed) { clock.now() } else { Ticket::UNTIMED }
     }
 
     #[inline]
     fn settle(&self, ticket: Ticket, verdict: Verdict, clock: &impl Clock) {
-        let outcome = verdict.outcome();
-        if outcome == Outcome::Success && self.cell.read(|state| state.is_unmoved_by_success(&self.config, ticket)) {
-            return;
+        if self.configured(|config| config.trip.slow_after()) != Span::MAX {
+            return self.settle_timed(ticket, verdict, clock);
         }
-        self.record(ticket, verdict, clock);
+        if !self.is_unmoved(ticket, verdict) {
+            self.record(ticket, Some(verdict), clock);
+        }
     }
 
+    /// The same, where it matters how long the call took.
+    fn settle_timed(&self, ticket: Ticket, verdict: Verdict, clock: &impl Clock) {
+        let now = clock.now();
+        let slow = ticket.took(now) > self.configured(|config| config.trip.slow_after());
+        if slow || !self.is_unmoved(ticket, verdict) {
+            self.record(ticket, Some(verdict), &now);
+        }
+    }
+
+    /// Most often there is nothing to write: a success changes nothing while all is well.
+    #[inline]
+    fn is_unmoved(&self, ticket: Ticket, verdict: Verdict) -> bool {
+        let unmoved = verdict.outcome() == Outcome::Success
+            && !verdict.is_slow()
+            && !verdict.opens()
+            && self.configured(|config| self.cell.read(|state| state.is_unmoved_by_success(config, ticket)));
+        if unmoved {
+            self.observer.called(Called::Recorded(Outcome::Success));
+        }
+        unmoved
+    }
+
+    /// Reports for a ticket; `None` is for a call that was cancelled, panicked or was forgotten.
     #[inline(never)]
-    fn record(&self, ticket: Ticket, verdict: Verdict, clock: &impl Clock) {
-        // Most often the breaker is closed and stays so: that needs neither the time nor an event.
-        match self.cell.update(|state| state.settle_closed(&self.config, ticket, verdict.outcome())) {
-            Settled::Done => return,
+    fn record(&self, ticket: Ticket, verdict: Option<Verdict>, clock: &impl Clock) {
+        let (settled, called, transition) = self.configured(|config| {
+            let clock = Reading::new(config.measures(verdict), clock);
+            let took = clock.now.map_or(Span::ZERO, |now| ticket.took(now));
+            let (verdict, called) = config.judge(verdict, took);
+            let report = Report { verdict, took };
+            // Most often the breaker is closed and stays so: that needs neither the time nor an event.
+            let (settled, transition) = match self.cell.update(|state| state.settle_closed(config, ticket, report)) {
+                Some(settled) => (settled, None),
+                None => update_timed(&self.cell, &clock, |state, now| state.settle(config, ticket, report, now)),
+            };
+            (settled, called, transition)
+        });
+        match (settled, called) {
             // Giving up late is no outcome.
-            Settled::Late if verdict.outcome() == Outcome::Ignored => return,
-            Settled::Late => return self.observer.called(Called::Late),
-            Settled::NotYet => {}
-        }
-        let transition = update_timed(&self.cell, clock, |state, now| state.settle(&self.config, ticket, verdict, now));
-        self.tell(transition);
-    }
-
-    /// Reports for a ticket whose call was cancelled, panicked or was forgotten.
-    fn abandon(&self, ticket: Ticket, clock: &impl Clock) {
-        match self.config.abandoned_after {
-            Span::MAX => self.record(ticket, Verdict::IGNORED, clock),
-            Span::ZERO => self.record(ticket, Verdict::TRANSIENT, clock),
-            limit => {
-                let now = clock.now();
-                let late = now > ticket.started.after(limit);
-                self.record(ticket, if late { Verdict::TRANSIENT } else { Verdict::IGNORED }, &now);
+            (Settled::Done, called)
+            | (Settled::Late, called @ (Called::Abandoned | Called::Recorded(Outcome::Ignored))) => {
+                self.observer.called(called);
             }
+            (Settled::Late, _) => self.observer.called(Called::Late),
+            (Settled::Unrecorded, _) => {}
         }
+        self.tell(transition);
     }
 
     /// Moves on if the state's own time is over: to half-open after the open period, to open after the half-open deadline.
@@ -470,7 +595,7 @@ where
             return;
         }
         let now = clock.now();
-        let transition = self.cell.update(|state| state.expire(&self.config, now));
+        let transition = self.configured(|config| self.cell.update(|state| state.expire(config, now)));
         self.tell(transition);
     }
 
@@ -489,7 +614,7 @@ where
         self.force(Phase::Disabled);
     }
 
-    /// Lets everything pass but keeps counting, and reports when the breaker would have opened.
+    /// Lets everything pass but keeps counting, and reports when the breaker would have opened: a [dry run](self#dry-run).
     pub fn observe_only(&self) {
         self.force(Phase::MetricsOnly { meter: T::Meter::FRESH, tripped: false });
     }
@@ -504,6 +629,19 @@ where
         self.force(Phase::Open { until, reopened: 0 });
     }
 
+    /// Makes the breaker half-open with all its probes to come, whatever state it is in. The half-open deadline counts from now;
+    /// how often in a row it has reopened stays.
+    pub fn half_open(&self, clock: &impl Clock) {
+        let now = clock.now();
+        let transition = self.configured(|config| {
+            self.cell.update(|state| {
+                let next = State::half_open(config, state.reopened(), now);
+                Some(state.enter(config, next, Some(now)))
+            })
+        });
+        self.tell(transition);
+    }
+
     /// The state as the last call left it.
     pub fn state(&self) -> StateKind {
         self.peek().kind()
@@ -511,11 +649,12 @@ where
 
     /// Everything there is to know, without disturbing it.
     pub fn snapshot(&self, clock: &impl Clock) -> Snapshot {
-        let state = self.peek();
+        let (state, now) = (self.peek(), clock.now());
         Snapshot {
             state: state.kind(),
             generation: state.generation,
-            counts: state.counts(&self.config, Some(clock.now())),
+            reopened: state.reopened(),
+            counts: self.configured(|config| state.counts(config, Some(now))),
             probes: state.in_flight(),
             until: state.until(),
         }
@@ -527,7 +666,7 @@ where
     }
 
     fn force(&self, phase: Phase<T::Meter>) {
-        let transition = self.cell.update(|state| Some(state.enter(&self.config, phase, None)));
+        let transition = self.configured(|config| self.cell.update(|state| Some(state.enter(config, phase, None))));
         self.tell(transition);
     }
 
@@ -541,11 +680,39 @@ where
 
 impl<K, T, O> CircuitBreaker<K, T, O>
 where
-    T: Trip,
+    T: Copy + Trip,
+    K: CellKind<State<T::Meter>>,
+    K::Settings<Config<T>>: Replaceable<Config<T>>,
+    O: Observer<Transition>,
+{
+    /// Replaces the settings while the breaker is in use. What has been counted stays, as far as the new condition can hold it; so
+    /// do an open period or a half-open deadline under way, and the probes that are out.
+    ///
+    /// A half-open breaker is judged anew, and that may give an event; everything else is judged with the next outcome. A call that is being
+    /// counted at this very moment counts by the settings that it began with.
+    pub fn reconfigure(&self, config: Valid<Config<T>>, clock: &impl Clock) {
+        let (config, now) = (config.get(), clock.now());
+        let mut transition = None;
+        self.settings.replace(&self.config, config, |from| {
+            transition = self.cell.update(|state| state.reconfigure(from, &config, now));
+        });
+        self.tell(transition);
+    }
+}
+
+impl<K, T, O> CircuitBreaker<K, T, O>
+where
+    T: Copy + Trip,
     K: CellKind<State<T::Meter>>,
 {
     fn peek(&self) -> State<T::Meter> {
         self.cell.read(|state| *state)
+    }
+
+    /// Looks at the settings in force.
+    #[inline]
+    fn configured<R>(&self, f: impl FnOnce(&Config<T>) -> R) -> R {
+        self.settings.with(&self.config, f)
     }
 }
 
@@ -617,7 +784,8 @@ where
         self.record(Verdict::IGNORED);
     }
 
-    /// Reports a classifier's verdict. A failure's retry-after hint makes the open period at least that long.
+    /// Reports a classifier's verdict. A retry-after hint makes the open period that it begins at least that long, and a verdict
+    /// that [opens](Verdict::opens) begins one whatever the condition says.
     #[inline]
     pub fn record(self, verdict: Verdict) {
         // Spent: there is nothing left to drop.
@@ -641,7 +809,7 @@ where
 {
     #[inline]
     fn drop(&mut self) {
-        self.breaker.abandon(self.ticket, &self.clock);
+        self.breaker.record(self.ticket, None, &self.clock);
     }
 }
 

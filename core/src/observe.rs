@@ -1,5 +1,7 @@
 //! Where events go: one static sink per policy.
 
+use crate::outcome::Outcome;
+
 /// Receives a policy's events, after the change, outside any lock, exactly once each.
 ///
 /// `()` receives nothing and costs nothing. A closure or function is a sink too, so that a `static` can name one:
@@ -23,7 +25,8 @@ pub trait Observer<Event> {
     fn called(&self, _: Called) {}
 }
 
-/// What a circuit breaker did with one call.
+/// What a circuit breaker did with one call: one of the first two, and for each that was admitted one of the others once it is
+/// over. While the breaker is disabled, no outcome is told.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Called {
@@ -31,6 +34,10 @@ pub enum Called {
     Admitted,
     /// It rejected the call.
     Rejected,
+    /// The call was reported, or was abandoned and counts as a failure.
+    Recorded(Outcome),
+    /// The call was abandoned and counts as nothing: its permit was dropped unspent.
+    Abandoned,
     /// The outcome came too late to count: the state that admitted the call had ended.
     Late,
 }

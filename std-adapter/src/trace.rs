@@ -24,13 +24,13 @@ impl Tracing {
 
 impl Observer<Transition> for Tracing {
     fn observe(&self, event: &Transition) {
-        let Transition { from, to, generation, counts, until } = *event;
+        let Transition { from, to, generation, reopened, counts, until } = *event;
         let (name, until) = (self.name, until.map(Instant::as_nanos));
-        let (calls, failures) = (counts.calls, counts.failures);
+        let (calls, failures, slow) = (counts.calls, counts.failures, counts.slow);
         if matches!(to, StateKind::Open | StateKind::Isolated) {
-            tracing::warn!(name, ?from, ?to, generation, calls, failures, until, "circuit breaker");
+            tracing::warn!(name, ?from, ?to, generation, reopened, calls, failures, slow, until, "circuit breaker");
         } else {
-            tracing::info!(name, ?from, ?to, generation, calls, failures, until, "circuit breaker");
+            tracing::info!(name, ?from, ?to, generation, reopened, calls, failures, slow, until, "circuit breaker");
         }
     }
 }

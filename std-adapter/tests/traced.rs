@@ -83,23 +83,23 @@ fn each_transition_of_a_breaker_is_one_event_at_the_level_of_what_it_means() {
     let expected = [
         (
             Level::WARN,
-            "message=circuit breaker name=\"payments\" from=Closed to=Open generation=1 calls=2 failures=2 until=11000000000",
+            "message=circuit breaker name=\"payments\" from=Closed to=Open generation=1 reopened=0 calls=2 failures=2 slow=0 until=11000000000",
         ),
         (
             Level::INFO,
-            "message=circuit breaker name=\"payments\" from=Open to=HalfOpen generation=2 calls=0 failures=0 until=21000000000",
+            "message=circuit breaker name=\"payments\" from=Open to=HalfOpen generation=2 reopened=0 calls=0 failures=0 slow=0 until=21000000000",
         ),
         (
             Level::INFO,
-            "message=circuit breaker name=\"payments\" from=HalfOpen to=Closed generation=3 calls=1 failures=0",
+            "message=circuit breaker name=\"payments\" from=HalfOpen to=Closed generation=3 reopened=0 calls=1 failures=0 slow=0",
         ),
         (
             Level::WARN,
-            "message=circuit breaker name=\"payments\" from=Closed to=Isolated generation=4 calls=0 failures=0",
+            "message=circuit breaker name=\"payments\" from=Closed to=Isolated generation=4 reopened=0 calls=0 failures=0 slow=0",
         ),
         (
             Level::INFO,
-            "message=circuit breaker name=\"payments\" from=Isolated to=Closed generation=5 calls=0 failures=0",
+            "message=circuit breaker name=\"payments\" from=Isolated to=Closed generation=5 reopened=0 calls=0 failures=0 slow=0",
         ),
     ];
     assert_eq!(seen, expected.map(|(level, text)| (level, text.to_owned())));

@@ -30,9 +30,10 @@ where
     const ROLE: Role = Role::CircuitBreaker;
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let config = &self.config;
-        write!(f, "circuit breaker: {:?}, open for {:?}", config.trip, config.open_for.duration())?;
-        write!(f, ", {} of {} probes close it", config.successes, config.trials)
+        self.configured(|config| {
+            write!(f, "circuit breaker: {:?}, open for {:?}", config.trip, config.open_for.duration())?;
+            write!(f, ", {} of {} probes close it", config.successes, config.trials)
+        })
     }
 }
 

@@ -6,7 +6,7 @@
     reason = "a packed word's fields are shifted and cut, by constant widths"
 )]
 
-use super::trip::{self, Counts, PackedMeter, Sample, Trip};
+use super::trip::{self, Counts, Opening, PackedMeter, Sample, Trip};
 use super::{Config, StateKind, Transition};
 use crate::cell::{Fresh, Packed};
 use crate::failure::{Policy, Reason, Rejected};
@@ -17,13 +17,14 @@ use crate::time::{Instant, Span};
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct Ticket {
-    // Only for `Abandoned::FailureAfter`.
-    pub(super) started: Instant,
+    started: Instant,
     stamp: u32,
 }
 
 impl Ticket {
     const PROBE: u32 = 1 << 16;
+    /// The start of a call that nobody times: however late it is, the call has taken no time.
+    pub(super) const UNTIMED: Instant = Instant::MAX;
 
     #[inline]
     pub(super) fn new(generation: u16, probe: bool, started: Instant) -> Self {
@@ -38,6 +39,32 @@ impl Ticket {
     #[inline]
     pub(super) const fn is_probe(self) -> bool {
         self.stamp & Self::PROBE != 0
+    }
+
+    /// How long the call has taken; zero where it is not timed.
+    #[inline]
+    pub(super) const fn took(self, now: Instant) -> Span {
+        Span::from_nanos(now.as_nanos().saturating_sub(self.started.as_nanos()))
+    }
+}
+
+/// What is told of a call: the verdict, and how long it took where that was measured.
+#[derive(Clone, Copy)]
+pub(super) struct Report {
+    pub(super) verdict: Verdict,
+    pub(super) took: Span,
+}
+
+impl Report {
+    /// What the conditions count, unless the outcome is to be ignored.
+    #[inline]
+    const fn sample(&self) -> Option<Sample> {
+        let failed = match self.verdict.outcome() {
+            Outcome::Success => false,
+            Outcome::Failure => true,
+            Outcome::Ignored => return None,
+        };
+        Some(Sample { failed, slow: self.verdict.is_slow(), took: self.took })
     }
 }
 
@@ -56,20 +83,87 @@ pub(super) const GENERATIONS: u16 = 1 << 12;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) enum Phase<M> {
-    Closed { meter: M },
-    Open { until: Instant, reopened: u8 },
-    HalfOpen { until: Instant, reopened: u8, in_flight: u8, successes: u8, failures: u8 },
+    Closed {
+        meter: M,
+    },
+    Open {
+        until: Instant,
+        reopened: u8,
+    },
+    HalfOpen {
+        until: Instant,
+        reopened: u8,
+        trial: Trial,
+    },
     Isolated,
     Disabled,
-    MetricsOnly { meter: M, tripped: bool },
+    /// A dry run; `tripped` once the condition is met, until the meter says something else.
+    MetricsOnly {
+        meter: M,
+        tripped: bool,
+    },
+    /// A dry run in which an outcome would have opened the breaker by itself, until the next one that would not.
+    MetricsOnlyOpened {
+        meter: M,
+    },
 }
 
-/// How far a report could be settled at once.
+/// What has come of the probes of a half-open breaker.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(super) struct Trial {
+    pub(super) in_flight: u8,
+    /// Probes that have reported.
+    pub(super) judged: u8,
+    /// Those that neither failed nor were slow.
+    pub(super) good: u8,
+    pub(super) failures: u8,
+    /// Those that were slow, whether they failed or not.
+    pub(super) slow: u8,
+}
+
+impl Trial {
+    pub(super) const FRESH: Self = Self { in_flight: 0, judged: 0, good: 0, failures: 0, slow: 0 };
+
+    fn admits<T>(&self, config: &Config<T>) -> bool {
+        let out = u16::from(self.in_flight);
+        out < config.probes && out.saturating_add(self.judged.into()) < config.trials
+    }
+
+    fn release(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    fn judge(&mut self, failed: bool, slow: bool) {
+        self.judged = self.judged.saturating_add(1);
+        self.good = self.good.saturating_add(u8::from(!failed && !slow));
+        self.failures = self.failures.saturating_add(failed.into());
+        self.slow = self.slow.saturating_add(slow.into());
+    }
+
+    /// Whether the breaker closes, if that can be said already. When all trials are in, it can.
+    fn verdict<T>(&self, config: &Config<T>) -> Option<bool> {
+        let (good, judged) = (u16::from(self.good), u16::from(self.judged));
+        if config.full_trial && judged < config.trials {
+            None
+        } else if good >= config.successes {
+            Some(true)
+        } else if judged.saturating_sub(good) > config.trials.saturating_sub(config.successes) {
+            Some(false)
+        } else {
+            None
+        }
+    }
+}
+
+/// What has become of a report.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Settled {
     Done,
     /// The state that admitted the call has ended.
     Late,
-    NotYet,
+    /// The breaker is switched off.
+    Unrecorded,
 }
 
 pub(super) enum Admission {
@@ -88,12 +182,15 @@ impl<M: Fresh> Fresh for State<M> {
 
 /// The transitions. Those that may need the time take it as an `Option`, and answer `None` with the state untouched when
 /// they can't go on without it.
-impl<M: Copy + Fresh> State<M> {
+impl<M: Copy + Fresh + PartialEq> State<M> {
     /// The generation, if everything passes and nothing changes by it.
     #[inline]
     pub(super) fn admits_all(&self) -> Option<u16> {
-        matches!(self.phase, Phase::Closed { .. } | Phase::Disabled | Phase::MetricsOnly { .. })
-            .then_some(self.generation)
+        matches!(
+            self.phase,
+            Phase::Closed { .. } | Phase::Disabled | Phase::MetricsOnly { .. } | Phase::MetricsOnlyOpened { .. }
+        )
+        .then_some(self.generation)
     }
 
     /// The rejection, if the breaker is open and stays so.
@@ -106,7 +203,7 @@ impl<M: Copy + Fresh> State<M> {
         }
     }
 
-    /// Whether a success changes nothing: a breaker that counts, in full health.
+    /// Whether a success that was not slow changes nothing: a breaker that counts, in full health.
     #[inline]
     pub(super) fn is_unmoved_by_success<T: Copy + Trip<Meter = M>>(&self, config: &Config<T>, ticket: Ticket) -> bool {
         match &self.phase {
@@ -123,23 +220,23 @@ impl<M: Copy + Fresh> State<M> {
         &mut self,
         config: &Config<T>,
         ticket: Ticket,
-        outcome: Outcome,
-    ) -> Settled {
+        report: Report,
+    ) -> Option<Settled> {
         if ticket.generation() != self.generation {
-            return Settled::Late;
+            return Some(Settled::Late);
         }
-        match (&mut self.phase, outcome) {
-            (Phase::Closed { .. }, Outcome::Ignored) => Settled::Done,
-            (Phase::Closed { meter }, Outcome::Success | Outcome::Failure) => {
-                let mut counted = *meter;
-                if config.trip.record(&mut counted, Sample::of(outcome == Outcome::Failure), None) != Some(false) {
-                    return Settled::NotYet;
-                }
-                *meter = counted;
-                Settled::Done
+        let Phase::Closed { meter } = &mut self.phase else { return None };
+        if report.verdict.opens() {
+            return None;
+        }
+        if let Some(sample) = report.sample() {
+            let mut counted = *meter;
+            if config.trip.record(&mut counted, sample, None) != Some(false) {
+                return None;
             }
-            _ => Settled::NotYet,
+            *meter = counted;
         }
+        Some(Settled::Done)
     }
 
     pub(super) fn admit<T: Copy + Trip<Meter = M>>(
@@ -154,17 +251,18 @@ impl<M: Copy + Fresh> State<M> {
         let admission = match &mut self.phase {
             Phase::Isolated => rejected(Reason::Isolated, Instant::MAX),
             Phase::Open { until, .. } => rejected(Reason::Open, *until),
-            Phase::HalfOpen { in_flight, successes, failures, until, .. } => {
-                let out = u32::from(*in_flight);
-                let judged = u32::from(*successes).saturating_add((*failures).into());
-                if out < config.probes.into() && out.saturating_add(judged) < config.trials.into() {
-                    *in_flight = in_flight.saturating_add(1);
+            Phase::HalfOpen { trial, until, .. } => {
+                if trial.admits(config) {
+                    trial.in_flight = trial.in_flight.saturating_add(1);
                     Admission::Admitted { generation: self.generation, probe: true }
+                } else if let Some(closes) = trial.verdict(config) {
+                    // Only where the last report was judged by settings that have been replaced since.
+                    return (Admission::Again, Some(self.decide(config, closes, None, now)));
                 } else {
                     rejected(Reason::ProbesOut, *until)
                 }
             }
-            Phase::Closed { .. } | Phase::Disabled | Phase::MetricsOnly { .. } => {
+            Phase::Closed { .. } | Phase::Disabled | Phase::MetricsOnly { .. } | Phase::MetricsOnlyOpened { .. } => {
                 Admission::Admitted { generation: self.generation, probe: false }
             }
         };
@@ -181,23 +279,32 @@ impl<M: Copy + Fresh> State<M> {
             return None;
         }
         let next = if let Phase::Open { .. } = self.phase {
-            let until = now.after(config.half_open_span(reopened, now));
-            Phase::HalfOpen { until, reopened, in_flight: 0, successes: 0, failures: 0 }
+            Self::half_open(config, reopened, now)
         } else {
             // Counted from the deadline, not from whenever somebody noticed.
-            Self::reopen(config, reopened, None, until)
+            self.open(config, reopened.saturating_add(1), None, until)
         };
         Some(self.enter(config, next, Some(now)))
     }
 
-    fn reopen<T: Copy + Trip<Meter = M>>(
+    /// Half-open from now on, with all probes to come.
+    pub(super) fn half_open<T: Copy + Trip<Meter = M>>(config: &Config<T>, reopened: u8, now: Instant) -> Phase<M> {
+        let until = now.after(config.half_open_span(reopened, now));
+        Phase::HalfOpen { until, reopened, trial: Trial::FRESH }
+    }
+
+    /// Open from an instant on, with what this state has counted as the reason.
+    fn open<T: Copy + Trip<Meter = M>>(
+        &self,
         config: &Config<T>,
         reopened: u8,
         hint: Option<Span>,
-        from: Instant,
+        at: Instant,
     ) -> Phase<M> {
-        let reopened = reopened.saturating_add(1);
-        Phase::Open { until: from.after(config.open_span(reopened, hint, from)), reopened }
+        let counts = self.counts(config, Some(at));
+        let span = config.open_span(&Opening { configured: config.open_for, reopened, counts, at });
+        let until = at.after(hint.map_or(span, |hint| hint.max(span)));
+        Phase::Open { until, reopened }
     }
 
     #[inline]
@@ -205,80 +312,147 @@ impl<M: Copy + Fresh> State<M> {
         &mut self,
         config: &Config<T>,
         ticket: Ticket,
-        verdict: Verdict,
+        report: Report,
         now: Option<Instant>,
-    ) -> Option<Option<Transition>> {
+    ) -> Option<(Settled, Option<Transition>)> {
         // A late report can't touch a newer state.
         if ticket.generation() != self.generation {
-            return Some(None);
+            return Some((Settled::Late, None));
         }
-        let failed = match verdict.outcome() {
-            Outcome::Success => false,
-            Outcome::Failure => true,
-            Outcome::Ignored if ticket.is_probe() => return Some(self.release_probe()),
-            Outcome::Ignored => return Some(None),
-        };
-        if let Phase::Closed { mut meter } = self.phase {
-            let trips = config.trip.record(&mut meter, Sample::of(failed), now)?;
-            let now = if trips { now? } else { Instant::START };
-            self.phase = Phase::Closed { meter };
-            return Some(trips.then(|| {
-                let until = now.after(config.open_span(0, verdict.hint(), now));
-                self.enter(config, Phase::Open { until, reopened: 0 }, Some(now))
-            }));
-        }
-        self.settle_elsewhere(config, failed, verdict.hint(), now)
+        let Phase::Closed { mut meter } = self.phase else { return self.settle_elsewhere(config, report, now) };
+        let opens = Self::count(config, &mut meter, report, now)? || report.verdict.opens();
+        let now = if opens { now? } else { Instant::START };
+        self.phase = Phase::Closed { meter };
+        let transition = opens.then(|| {
+            let next = self.open(config, 0, report.verdict.hint(), now);
+            self.enter(config, next, Some(now))
+        });
+        Some((Settled::Done, transition))
+    }
+
+    /// Whether the condition is met, once it has counted this report.
+    #[inline]
+    fn count<T: Copy + Trip<Meter = M>>(
+        config: &Config<T>,
+        meter: &mut M,
+        report: Report,
+        now: Option<Instant>,
+    ) -> Option<bool> {
+        report.sample().map_or(Some(false), |sample| config.trip.record(meter, sample, now))
     }
 
     fn settle_elsewhere<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
-        failed: bool,
-        hint: Option<Span>,
+        report: Report,
         now: Option<Instant>,
-    ) -> Option<Option<Transition>> {
+    ) -> Option<(Settled, Option<Transition>)> {
         match self.phase {
-            Phase::HalfOpen { until, reopened, in_flight, successes, failures } => {
-                // A report after the deadline is late, whether or not anybody has noticed the deadline before.
-                if let Some(transition) = self.expire(config, now?) {
-                    return Some(Some(transition));
-                }
-                let (successes, failures) =
-                    (successes.saturating_add(u8::from(!failed)), failures.saturating_add(u8::from(failed)));
-                let in_flight = in_flight.saturating_sub(1);
-                let judged = Phase::HalfOpen { until, reopened, in_flight, successes, failures };
-                let next = if u16::from(successes) >= config.successes {
-                    Phase::Closed { meter: M::FRESH }
-                } else if u16::from(failures) > config.trials.saturating_sub(config.successes) {
-                    Self::reopen(config, reopened, hint, now?)
-                } else {
-                    self.phase = judged;
-                    return Some(None);
-                };
-                self.phase = judged;
-                Some(Some(self.enter(config, next, now)))
-            }
-            Phase::MetricsOnly { mut meter, tripped } => {
-                let trips = config.trip.record(&mut meter, Sample::of(failed), now)?;
-                self.phase = Phase::MetricsOnly { meter, tripped: trips };
-                // Only the edge is reported, and nothing has changed but our word for it.
-                Some((trips && !tripped).then(|| Transition {
-                    from: StateKind::MetricsOnly,
-                    to: StateKind::Open,
-                    generation: self.generation,
-                    counts: self.counts(config, now),
-                    until: None,
-                }))
-            }
-            _ => Some(None),
+            Phase::HalfOpen { trial, .. } => self.settle_probe(config, trial, report, now),
+            Phase::MetricsOnly { meter, tripped } => self.settle_dry(config, meter, (tripped, false), report, now),
+            Phase::MetricsOnlyOpened { meter } => self.settle_dry(config, meter, (false, true), report, now),
+            _ => Some((Settled::Unrecorded, None)),
         }
     }
 
-    fn release_probe(&mut self) -> Option<Transition> {
-        if let Phase::HalfOpen { in_flight, .. } = &mut self.phase {
-            *in_flight = in_flight.saturating_sub(1);
+    /// In metrics only. `met` and `opened` say whether the condition was met, or an outcome would have opened the breaker by itself.
+    fn settle_dry<T: Copy + Trip<Meter = M>>(
+        &mut self,
+        config: &Config<T>,
+        mut meter: M,
+        (met, opened): (bool, bool),
+        report: Report,
+        now: Option<Instant>,
+    ) -> Option<(Settled, Option<Transition>)> {
+        let (before, opens) = (meter, report.verdict.opens());
+        let trips = Self::count(config, &mut meter, report, now)?;
+        // Only the edge is reported, and nothing has changed but our word for it.
+        let edge = (trips || opens) && !met && !opened;
+        let now = if edge { Some(now?) } else { now };
+        // What the meter does not take in does not change what it has said: successes, for a failure meter.
+        let met = trips || met && meter == before;
+        let opened = !met && (opens || opened && report.sample().is_none());
+        self.phase =
+            if opened { Phase::MetricsOnlyOpened { meter } } else { Phase::MetricsOnly { meter, tripped: met } };
+        let transition = edge.then(|| Transition {
+            from: StateKind::MetricsOnly,
+            to: StateKind::Open,
+            generation: self.generation,
+            reopened: 0,
+            counts: self.counts(config, now),
+            until: None,
+        });
+        Some((Settled::Done, transition))
+    }
+
+    fn settle_probe<T: Copy + Trip<Meter = M>>(
+        &mut self,
+        config: &Config<T>,
+        mut trial: Trial,
+        report: Report,
+        now: Option<Instant>,
+    ) -> Option<(Settled, Option<Transition>)> {
+        trial.release();
+        let sample = report.sample();
+        if let (None, false) = (sample, report.verdict.opens()) {
+            self.try_on(trial);
+            return Some((Settled::Done, None));
         }
-        None
+        let now = now?;
+        // A report after the deadline is late, whether or not anybody has noticed the deadline before.
+        if let Some(transition) = self.expire(config, now) {
+            return Some((Settled::Late, Some(transition)));
+        }
+        if let Some(sample) = sample {
+            trial.judge(sample.failed, sample.slow || sample.took > config.trip.slow_after());
+        }
+        self.try_on(trial);
+        let closes = if report.verdict.opens() { Some(false) } else { trial.verdict(config) };
+        Some((Settled::Done, closes.map(|closes| self.decide(config, closes, report.verdict.hint(), now))))
+    }
+
+    /// The verdict over the probes: closed, or open again.
+    fn decide<T: Copy + Trip<Meter = M>>(
+        &mut self,
+        config: &Config<T>,
+        closes: bool,
+        hint: Option<Span>,
+        now: Instant,
+    ) -> Transition {
+        let next = if closes {
+            Phase::Closed { meter: M::FRESH }
+        } else {
+            self.open(config, self.reopened().saturating_add(1), hint, now)
+        };
+        self.enter(config, next, Some(now))
+    }
+
+    /// What has come of the probes, while the breaker is half-open.
+    fn try_on(&mut self, tried: Trial) {
+        if let Phase::HalfOpen { trial, .. } = &mut self.phase {
+            *trial = tried;
+        }
+    }
+
+    /// Carries what has been counted over to other settings. Half-open, which may be decided by them, has to be judged anew: no
+    /// further report may come.
+    pub(super) fn reconfigure<T: Copy + Trip<Meter = M>>(
+        &mut self,
+        from: &Config<T>,
+        to: &Config<T>,
+        now: Instant,
+    ) -> Option<Transition> {
+        match &mut self.phase {
+            Phase::Closed { meter } | Phase::MetricsOnly { meter, .. } | Phase::MetricsOnlyOpened { meter } => {
+                to.trip.adapt(meter, &from.trip, now);
+                None
+            }
+            Phase::HalfOpen { trial, .. } => {
+                let closes = trial.verdict(to);
+                self.expire(to, now).or_else(|| closes.map(|closes| self.decide(to, closes, None, now)))
+            }
+            Phase::Open { .. } | Phase::Isolated | Phase::Disabled => None,
+        }
     }
 
     /// The one way into another phase: a new generation, and the event that tells of it.
@@ -290,7 +464,14 @@ impl<M: Copy + Fresh> State<M> {
     ) -> Transition {
         let (from, counts) = (self.kind(), self.counts(config, now));
         *self = Self { phase: next, generation: self.generation.wrapping_add(1) % GENERATIONS };
-        Transition { from, to: self.kind(), generation: self.generation, counts, until: self.until() }
+        Transition {
+            from,
+            to: self.kind(),
+            generation: self.generation,
+            reopened: self.reopened(),
+            counts,
+            until: self.until(),
+        }
     }
 }
 
@@ -302,7 +483,7 @@ impl<M: Copy> State<M> {
             Phase::HalfOpen { .. } => StateKind::HalfOpen,
             Phase::Isolated => StateKind::Isolated,
             Phase::Disabled => StateKind::Disabled,
-            Phase::MetricsOnly { .. } => StateKind::MetricsOnly,
+            Phase::MetricsOnly { .. } | Phase::MetricsOnlyOpened { .. } => StateKind::MetricsOnly,
         }
     }
 
@@ -313,15 +494,24 @@ impl<M: Copy> State<M> {
         }
     }
 
+    pub(super) const fn reopened(&self) -> u8 {
+        match self.phase {
+            Phase::Open { reopened, .. } | Phase::HalfOpen { reopened, .. } => reopened,
+            _ => 0,
+        }
+    }
+
     pub(super) fn in_flight(&self) -> u32 {
-        if let Phase::HalfOpen { in_flight, .. } = self.phase { in_flight.into() } else { 0 }
+        if let Phase::HalfOpen { trial, .. } = self.phase { trial.in_flight.into() } else { 0 }
     }
 
     pub(super) fn counts<T: Trip<Meter = M>>(&self, config: &Config<T>, now: Option<Instant>) -> Counts {
         match &self.phase {
-            Phase::Closed { meter } | Phase::MetricsOnly { meter, .. } => config.trip.counts(meter, now),
-            Phase::HalfOpen { successes, failures, .. } => {
-                Counts { calls: u32::from(*successes) + u32::from(*failures), failures: (*failures).into(), slow: 0 }
+            Phase::Closed { meter } | Phase::MetricsOnly { meter, .. } | Phase::MetricsOnlyOpened { meter } => {
+                config.trip.counts(meter, now)
+            }
+            Phase::HalfOpen { trial, .. } => {
+                Counts { calls: trial.judged.into(), failures: trial.failures.into(), slow: trial.slow.into() }
             }
             _ => Counts::default(),
         }
@@ -335,12 +525,14 @@ impl<M: PackedMeter> Packed for State<M> {
         let (tag, body, tail) = match self.phase {
             Phase::Closed { meter } => (0, meter.to_bits(), 0),
             Phase::MetricsOnly { meter, tripped } => (1 + u64::from(tripped), meter.to_bits(), 0),
-            Phase::Disabled => (3, 0, 0),
-            Phase::Isolated => (4, 0, 0),
-            Phase::Open { until, reopened } => (5, reopened.into(), until.as_nanos()),
-            Phase::HalfOpen { until, reopened, in_flight, successes, failures } => {
-                let body = u32::from_le_bytes([reopened, in_flight, successes, failures]);
-                (6, body.into(), until.as_nanos())
+            Phase::MetricsOnlyOpened { meter } => (3, meter.to_bits(), 0),
+            Phase::Disabled => (4, 0, 0),
+            Phase::Isolated => (5, 0, 0),
+            Phase::Open { until, reopened } => (6, reopened.into(), until.as_nanos()),
+            Phase::HalfOpen { until, reopened, trial } => {
+                let Trial { in_flight, judged, good, failures, slow } = trial;
+                let body = u64::from_le_bytes([reopened, in_flight, judged, good, failures, slow, 0, 0]);
+                (7, body, until.as_nanos())
             }
         };
         (tag << 60 | u64::from(self.generation) << trip::BITS | body, tail)
@@ -349,22 +541,23 @@ impl<M: PackedMeter> Packed for State<M> {
     #[inline]
     fn unpack(head: u64, tail: u64) -> Self {
         let body = head & ((1 << trip::BITS) - 1);
-        let [reopened, in_flight, successes, failures] = (body as u32).to_le_bytes();
+        let [reopened, in_flight, judged, good, failures, slow, ..] = body.to_le_bytes();
         let until = Instant::from_nanos(tail);
         let phase = match head >> 60 {
             0 => Phase::Closed { meter: M::from_bits(body) },
             1 => Phase::MetricsOnly { meter: M::from_bits(body), tripped: false },
             2 => Phase::MetricsOnly { meter: M::from_bits(body), tripped: true },
-            3 => Phase::Disabled,
-            4 => Phase::Isolated,
-            5 => Phase::Open { until, reopened },
-            _ => Phase::HalfOpen { until, reopened, in_flight, successes, failures },
+            3 => Phase::MetricsOnlyOpened { meter: M::from_bits(body) },
+            4 => Phase::Disabled,
+            5 => Phase::Isolated,
+            6 => Phase::Open { until, reopened },
+            _ => Phase::HalfOpen { until, reopened, trial: Trial { in_flight, judged, good, failures, slow } },
         };
         Self { phase, generation: (head >> trip::BITS) as u16 % GENERATIONS }
     }
 
     #[inline]
     fn has_tail(head: u64) -> bool {
-        head >> 60 >= 5
+        head >> 60 >= 6
     }
 }

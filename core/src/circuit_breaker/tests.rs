@@ -10,7 +10,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::backoff::Jitter;
-use crate::cell::Local;
+use crate::cell::{Live, Local};
 use crate::testing::{ManualClock, Recorder};
 use crate::{Ratio, Rng, valid};
 
@@ -60,6 +60,53 @@ fn trip<T: Copy + Trip, O: Observer<Transition>>(breaker: &CircuitBreaker<Local,
 
 const fn verdict(failed: bool) -> Verdict {
     if failed { Verdict::TRANSIENT } else { Verdict::SUCCESS }
+}
+
+/// Opens after so many slow calls in a row, failed or not.
+#[derive(Clone, Copy, Debug)]
+struct SlowInARow {
+    threshold: u16,
+    limit: Span,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct InARow(u16);
+
+impl Fresh for InARow {
+    const FRESH: Self = Self(0);
+}
+
+impl PackedMeter for InARow {
+    const BITS: u32 = 16;
+
+    fn to_bits(self) -> u64 {
+        self.0.into()
+    }
+
+    fn from_bits(bits: u64) -> Self {
+        Self(bits as u16)
+    }
+}
+
+impl Trip for SlowInARow {
+    type Meter = InARow;
+
+    fn record(&self, meter: &mut InARow, sample: Sample, _: Option<Instant>) -> Option<bool> {
+        meter.0 = if sample.slow || sample.took > self.limit { meter.0.saturating_add(1) } else { 0 };
+        Some(meter.0 >= self.threshold)
+    }
+
+    fn is_healthy(&self, meter: &InARow) -> bool {
+        meter.0 == 0
+    }
+
+    fn counts(&self, meter: &InARow, _: Option<Instant>) -> Counts {
+        Counts { calls: meter.0.into(), failures: 0, slow: meter.0.into() }
+    }
+
+    fn slow_after(&self) -> Span {
+        self.limit
+    }
 }
 
 /// A clock that moves on by a step with every reading, and counts the readings.
@@ -217,6 +264,96 @@ fn half_open_reaches_its_verdict_with_the_first_outcome_that_makes_it_certain() 
 }
 
 #[test]
+fn a_full_trial_decides_with_its_last_probe_and_not_before() {
+    for (trials, needed) in (1..=6_u32).flat_map(|trials| (1..=trials).map(move |needed| (trials, needed))) {
+        for script in 0..1_u32 << trials {
+            let breaker = breaker(touchy().with_trials(needed, trials).with_full_trial());
+            trip(&breaker, at(0));
+            // An ignored or abandoned probe is not one of them.
+            breaker.try_acquire(at(10)).expect("a probe").ignore();
+            drop(breaker.try_acquire(at(10)));
+            for probe in 0..trials {
+                assert_eq!(breaker.state(), StateKind::HalfOpen, "{needed} of {trials}, {script:b}, {probe} told");
+                let permit = breaker.try_acquire(at(10)).expect("no verdict yet");
+                permit.record(verdict(script >> probe & 1 == 0));
+            }
+            let expected = if script.count_ones() >= needed { StateKind::Closed } else { StateKind::Open };
+            assert_eq!(breaker.state(), expected, "{needed} of {trials}, {script:b}");
+        }
+    }
+}
+
+#[test]
+fn a_slow_probe_is_a_bad_one_whether_the_clock_or_the_classifier_says_so() {
+    let slow = SlowInARow { threshold: 1, limit: Span::of(SECOND) };
+    let half_open = || {
+        let breaker = breaker(touchy().with_trip(slow).with_trials(1, 2));
+        breaker.half_open(&at(0));
+        breaker
+    };
+    let events = |end: Instant, verdict: Verdict| {
+        let (clock, breaker) = (ManualClock::new(), half_open());
+        let probe = breaker.try_acquire(&clock).expect("a probe");
+        clock.set(end);
+        probe.record(verdict);
+        (breaker.state(), breaker.snapshot(&clock).counts)
+    };
+    let counts = |failures, slow| Counts { calls: 1, failures, slow };
+    let longer = at(1).saturating_add(Duration::from_nanos(1));
+    assert_eq!(events(at(1), Verdict::SUCCESS), (StateKind::Closed, Counts::default()), "as long as the limit");
+    assert_eq!(events(longer, Verdict::SUCCESS), (StateKind::HalfOpen, counts(0, 1)));
+    assert_eq!(events(longer, Verdict::TRANSIENT), (StateKind::HalfOpen, counts(1, 1)));
+    assert_eq!(events(at(0), Verdict::SUCCESS.with_slow()), (StateKind::HalfOpen, counts(0, 1)));
+    // Where nobody asks how long calls take, the classifier may still say it.
+    let breaker = breaker(touchy().with_trials(2, 2));
+    breaker.half_open(&at(0));
+    breaker.try_acquire(at(0)).expect("a probe").record(Verdict::SUCCESS.with_slow());
+    assert_eq!(breaker.state(), StateKind::Open);
+}
+
+#[test]
+fn half_open_by_hand_comes_from_any_state_with_all_probes_and_a_deadline_from_now() {
+    let events = Events::new();
+    let breaker = observed(touchy().with_probes(2).with_half_open_for(7 * SECOND), &events);
+    let by_hand: [&dyn Fn(); 7] = [
+        &|| breaker.reset(),
+        &|| breaker.isolate(),
+        &|| breaker.disable(),
+        &|| breaker.observe_only(),
+        &|| breaker.open_until(at(1_000)),
+        &|| breaker.open_until(Instant::START),
+        &|| drop(breaker.try_acquire(at(100))),
+    ];
+    for enter in by_hand {
+        enter();
+        let old = breaker.try_acquire(at(100)).ok();
+        breaker.half_open(&at(100));
+        let snapshot = breaker.snapshot(&at(100));
+        assert_eq!((snapshot.state, snapshot.until, snapshot.probes), (StateKind::HalfOpen, Some(at(107)), 0));
+        // What an earlier state admitted is late.
+        drop(old);
+        let probes: Vec<_> = (0..3).filter_map(|_| breaker.try_acquire(at(100)).ok()).collect();
+        assert_eq!(probes.len(), 2);
+        probes.into_iter().for_each(Permit::success);
+        assert_eq!(breaker.state(), StateKind::Closed);
+        events.take().for_each(drop);
+    }
+}
+
+#[test]
+fn an_early_probe_by_hand_does_not_make_the_breaker_forget_how_often_it_reopened() {
+    let periods = Backoff::exponential(SECOND).with_cap(HOUR).with_jitter(Jitter::None);
+    let breaker = breaker(growing(periods, 0));
+    trip(&breaker, at(0));
+    for reopened in 1..=3 {
+        breaker.half_open(&at(0));
+        breaker.try_acquire(at(0)).expect("a probe").failure();
+        let snapshot = breaker.snapshot(&at(0));
+        assert_eq!((snapshot.reopened, snapshot.until), (reopened, Some(at(1 << reopened))));
+    }
+}
+
+#[test]
 fn half_open_never_has_more_probes_out_than_allowed_nor_more_in_total_than_trials() {
     for (trials, at_once) in (1..=8_u32).flat_map(|trials| (1..=trials).map(move |at_once| (trials, at_once))) {
         let breaker = breaker(touchy().with_trials(trials.div_ceil(2), trials).with_probes_at_once(at_once));
@@ -321,6 +458,7 @@ fn each_change_yields_one_event_with_the_counts_from_before_it() {
         from,
         to,
         generation,
+        reopened: 0,
         counts: Counts { calls, failures, slow: 0 },
         until,
     };
@@ -330,6 +468,23 @@ fn each_change_yields_one_event_with_the_counts_from_before_it() {
         of(StateKind::HalfOpen, StateKind::Closed, 3, 1, 3, None),
     ];
     assert_eq!(events.take().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn each_transition_says_how_often_in_a_row_the_breaker_has_reopened() {
+    let events = Events::new();
+    let breaker = observed(touchy(), &events);
+    trip(&breaker, at(0));
+    for again in 1..=2 {
+        breaker.try_acquire(at(again * 10)).expect("a probe").failure();
+    }
+    breaker.try_acquire(at(30)).expect("a probe").success();
+    breaker.try_acquire(at(30)).expect("closed").failure();
+    let reopened: Vec<_> = events.take().map(|event| (event.to, event.reopened)).collect();
+    let (open, half_open, closed) = (StateKind::Open, StateKind::HalfOpen, StateKind::Closed);
+    let expected =
+        [(open, 0), (half_open, 0), (open, 1), (half_open, 1), (open, 2), (half_open, 2), (closed, 0), (open, 0)];
+    assert_eq!(reopened, expected);
 }
 
 /// An observer that asks the breaker, and changes it, from within the event.
@@ -392,9 +547,34 @@ fn only_the_failures_of_a_failure_meter_read_the_clock() {
 }
 
 #[test]
-fn no_operation_reads_the_clock_more_than_once() {
+fn a_condition_that_asks_how_long_calls_take_costs_two_readings_a_call() {
     let clock = RunningClock::new(Duration::from_millis(1));
+    let breaker = breaker(touchy().with_trip(SlowInARow { threshold: 9, limit: Span::of(SECOND) }));
+    type Counted<'a> = Permit<'a, Local, SlowInARow, (), &'a RunningClock>;
+    let ends: [fn(Counted<'_>); 4] =
+        [|call| call.success(), |call| call.failure(), |call| call.ignore(), |call| drop(call)];
+    for (calls, end) in (0..).zip(ends) {
+        assert_eq!(clock.readings.get(), 2 * calls);
+        end(breaker.try_acquire(&clock).expect("closed"));
+    }
+    assert_eq!(clock.readings.get(), 2 * 4);
+    assert_eq!(breaker.snapshot(&at(0)).counts, Counts::default(), "none took longer than a millisecond");
+}
+
+#[test]
+fn no_operation_reads_the_clock_more_than_once() {
     let config = touchy().with_abandoned(Abandoned::FailureAfter(SECOND));
+    reads_the_clock_once(config);
+    reads_the_clock_once(config.with_trip((ConsecutiveFailures::new(1).expect("one"), SLOW)));
+    reads_the_clock_once(
+        config.with_trip((ConsecutiveFailures::new(1).expect("one"), SLOW)).with_abandoned(Abandoned::Failure),
+    );
+}
+
+const SLOW: SlowInARow = SlowInARow { threshold: 1, limit: Span::of(SECOND) };
+
+fn reads_the_clock_once<T: Copy + Trip>(config: Config<T>) {
+    let clock = RunningClock::new(Duration::from_millis(1));
     let breaker = breaker(config);
     let once = |what: &str, operation: &mut dyn FnMut()| {
         let before = clock.readings.get();
@@ -407,7 +587,8 @@ fn no_operation_reads_the_clock_more_than_once() {
     once("rejection", &mut || assert!(breaker.try_acquire(&clock).is_err()));
     clock.now.set(at(11));
     once("open to half-open", &mut || held = breaker.try_acquire(&clock).ok());
-    once("drop of a probe", &mut || drop(held.take().expect("a probe")));
+    once("ignored probe", &mut || held.take().expect("a probe").ignore());
+    once("half-open by hand", &mut || breaker.half_open(&clock));
     once("probe", &mut || forget(breaker.try_acquire(&clock)));
     clock.now.set(at(1_000));
     once("half-open to open to half-open", &mut || held = breaker.try_acquire(&clock).ok());
@@ -592,6 +773,94 @@ fn a_retry_after_makes_the_open_period_longer_but_never_shorter() {
     }
 }
 
+#[test]
+fn an_open_period_of_zero_makes_the_next_call_a_probe_where_half_open_has_its_own_deadline() {
+    let breaker = never_in_circles(touchy().with_open_for(Duration::ZERO).with_half_open_for(SECOND));
+    for now in 0..10 {
+        breaker.reset();
+        trip_once(&breaker, at(now));
+        assert_eq!(breaker.state(), StateKind::Open);
+        // At the same instant.
+        let probe = breaker.try_acquire(at(now)).expect("half-open at once");
+        assert!(probe.is_probe());
+        assert!(breaker.try_acquire(at(now)).is_err(), "the only probe is out");
+        probe.success();
+        assert_eq!(breaker.state(), StateKind::Closed);
+    }
+    let breaker = never_in_circles(touchy().with_open_for(Duration::ZERO).without_half_open_deadline());
+    trip_once(&breaker, at(0));
+    assert!(breaker.try_acquire(at(0)).expect("half-open at once").is_probe());
+}
+
+fn trip_once<T: Copy + Trip, O: Observer<Transition>>(breaker: &CircuitBreaker<Local, T, O>, now: Instant) {
+    breaker.try_acquire(now).expect("closed").failure();
+}
+
+#[test]
+fn a_verdict_that_opens_does_so_at_once_for_at_least_as_long_as_it_says() {
+    let verdicts = [Verdict::SUCCESS, Verdict::TRANSIENT, Verdict::PERMANENT, Verdict::IGNORED];
+    for (verdict, wait) in verdicts.into_iter().flat_map(|verdict| [0, 9, 10, 11, 3_600].map(|wait| (verdict, wait))) {
+        let breaker = breaker(Config::new().with_open_for(10 * SECOND));
+        let banned = verdict.with_opening().with_retry_after(Duration::from_secs(wait));
+        let until = Some(at(wait.max(10)));
+        breaker.try_acquire(at(0)).expect("closed").record(banned);
+        assert_eq!((breaker.state(), breaker.poll_timeout()), (StateKind::Open, until), "{verdict:?}");
+        breaker.half_open(&at(0));
+        breaker.try_acquire(at(0)).expect("a probe").record(banned);
+        assert_eq!((breaker.state(), breaker.poll_timeout()), (StateKind::Open, until), "{verdict:?}");
+        assert_eq!(breaker.snapshot(&at(0)).reopened, 1);
+    }
+}
+
+#[test]
+fn a_verdict_that_opens_is_told_with_its_own_outcome_among_the_counts() {
+    let events = Events::new();
+    let rate = FailureRate::new(Ratio::percent(100), 40).expect("a good rate");
+    let breaker = observed(Config::new().with_trip(rate), &events);
+    breaker.try_acquire(at(0)).expect("closed").success();
+    breaker.try_acquire(at(0)).expect("closed").record(Verdict::PERMANENT.with_opening());
+    let counts = events.take().map(|event| event.counts).collect::<Vec<_>>();
+    assert_eq!(counts, [Counts { calls: 2, failures: 1, slow: 0 }]);
+}
+
+#[test]
+fn an_open_time_is_computed_from_the_counts_the_reopenings_and_the_time() {
+    fn open_time(opening: &Opening) -> Duration {
+        assert_eq!(opening.configured, Span::of(10 * SECOND));
+        let Counts { calls, failures, slow } = opening.counts;
+        let minute = u32::try_from(seconds(opening.at) / 60).expect("early");
+        calls * Duration::from_secs(1_000)
+            + failures * Duration::from_secs(100)
+            + slow * 10 * SECOND
+            + u32::from(opening.reopened) * SECOND
+            + minute * HOUR
+    }
+    let breaker = breaker(touchy().with_trials(2, 3).with_open_time(open_time).with_half_open_for(HOUR));
+    breaker.try_acquire(at(0)).expect("closed").failure();
+    assert_eq!(breaker.poll_timeout(), Some(at(1_100)));
+    breaker.half_open(&at(60));
+    breaker.try_acquire(at(60)).expect("a probe").success();
+    breaker.try_acquire(at(60)).expect("a probe").record(Verdict::SUCCESS.with_slow());
+    breaker.try_acquire(at(60)).expect("a probe").failure();
+    assert_eq!(breaker.poll_timeout(), Some(at(60 + 3_000 + 100 + 10 + 1 + 3_600)));
+    // The failure's own word, where it asks for longer.
+    breaker.half_open(&at(0));
+    breaker.try_acquire(at(0)).expect("a probe").record(Verdict::TRANSIENT.with_opening().with_retry_after(24 * HOUR));
+    assert_eq!(breaker.poll_timeout(), Some(at(24 * 3_600)));
+}
+
+#[test]
+fn a_computed_open_time_of_zero_does_not_hold_a_call_up() {
+    for config in [touchy(), touchy().with_half_open_for(SECOND)] {
+        let breaker = never_in_circles(config.with_open_time(|_| Duration::ZERO));
+        trip_once(&breaker, at(0));
+        assert!(breaker.try_acquire(at(0)).expect("the period of zero is over").is_probe());
+    }
+    let breaker = never_in_circles(touchy().with_open_time(|_| Duration::MAX));
+    trip_once(&breaker, at(1));
+    assert_eq!(breaker.poll_timeout(), None);
+}
+
 // Abandoned calls
 
 #[test]
@@ -682,11 +951,178 @@ fn metrics_only_reports_each_trip_once_and_never_rejects() {
         from: StateKind::MetricsOnly,
         to: StateKind::Open,
         generation: 1,
+        reopened: 0,
         counts: Counts { calls: 5, failures: 5, slow: 0 },
         until: None,
     };
     assert_eq!(events.take().collect::<Vec<_>>(), [would_have; 3]);
     assert_eq!(breaker.state(), StateKind::MetricsOnly);
+}
+
+#[test]
+fn a_dry_run_tells_of_its_counts_and_again_after_each_recovery() {
+    let events = Events::new();
+    let breaker = observed(Config::new().with_trip((SLOW, ConsecutiveFailures::DEFAULT)), &events);
+    breaker.observe_only();
+    events.take().for_each(drop);
+    for _ in 0..3 {
+        breaker.try_acquire(at(0)).expect("metrics only").record(Verdict::TRANSIENT.with_slow());
+        breaker.try_acquire(at(0)).expect("metrics only").record(Verdict::SUCCESS.with_slow());
+        breaker.try_acquire(at(0)).expect("metrics only").success();
+    }
+    let told: Vec<_> = events.take().map(|event| (event.from, event.to, event.counts)).collect();
+    assert_eq!(told, [(StateKind::MetricsOnly, StateKind::Open, Counts { calls: 1, failures: 0, slow: 1 }); 3]);
+}
+
+#[test]
+fn a_dry_run_tells_once_of_verdicts_that_would_open_until_one_that_would_not() {
+    let events = Events::new();
+    let meter = FailureMeter::new(10, HOUR).expect("a good meter");
+    let (breaker, metered) = (observed(Config::new(), &events), observed(Config::new().with_trip(meter), &events));
+    let tell = |verdicts: &[Verdict]| {
+        breaker.observe_only();
+        metered.observe_only();
+        events.take().for_each(drop);
+        for verdict in verdicts {
+            breaker.try_acquire(at(0)).expect("metrics only").record(*verdict);
+            metered.try_acquire(at(0)).expect("metrics only").record(*verdict);
+        }
+        events.take().count()
+    };
+    let (ban, good, bad) = (Verdict::PERMANENT.with_opening(), Verdict::SUCCESS, Verdict::TRANSIENT);
+    assert_eq!(tell(&[ban]), 2);
+    assert_eq!(tell(&[ban, ban, Verdict::IGNORED, ban]), 2);
+    assert_eq!(tell(&[ban, good, ban, good, good, ban]), 6);
+    assert_eq!(tell(&[ban, bad, ban]), 4);
+    assert_eq!(tell(&[Verdict::IGNORED.with_opening(), Verdict::SUCCESS.with_opening()]), 2);
+}
+
+// Other settings
+
+fn live<T: Copy + Trip>(config: Config<T>) -> CircuitBreaker<Live<Local>, T> {
+    CircuitBreaker::new(config.validate().expect("a good configuration"))
+}
+
+fn replace<T: Copy + Trip>(breaker: &CircuitBreaker<Live<Local>, T>, config: Config<T>, now: Instant) {
+    breaker.reconfigure(config.validate().expect("a good configuration"), &now);
+}
+
+#[test]
+fn other_settings_keep_what_was_counted() {
+    let of = |threshold| Config::new().with_trip(ConsecutiveFailures::new(threshold).expect("a threshold"));
+    let breaker = live(of(5));
+    for _ in 0..3 {
+        breaker.try_acquire(at(0)).expect("closed").failure();
+    }
+    replace(&breaker, of(10), at(0));
+    assert_eq!(breaker.snapshot(&at(0)).counts.failures, 3);
+    for _ in 0..6 {
+        breaker.try_acquire(at(0)).expect("closed").failure();
+    }
+    // Fewer than there are: the next failure opens.
+    replace(&breaker, of(2), at(0));
+    assert_eq!((breaker.state(), breaker.snapshot(&at(0)).counts.failures), (StateKind::Closed, 9));
+    breaker.try_acquire(at(0)).expect("closed").failure();
+    assert_eq!(breaker.state(), StateKind::Open);
+}
+
+#[test]
+fn other_settings_keep_an_open_period_and_change_the_next() {
+    let breaker = live(touchy());
+    breaker.try_acquire(at(0)).expect("closed").failure();
+    replace(&breaker, touchy().with_open_for(HOUR).with_half_open_for(5 * SECOND), at(3));
+    assert_eq!(breaker.poll_timeout(), Some(at(10)));
+    let probe = breaker.try_acquire(at(10)).expect("a probe");
+    assert_eq!(breaker.poll_timeout(), Some(at(15)));
+    replace(&breaker, touchy(), at(11));
+    assert_eq!((breaker.poll_timeout(), breaker.snapshot(&at(11)).probes), (Some(at(15)), 1), "probes stay out");
+    probe.failure();
+    assert_eq!(breaker.poll_timeout(), Some(at(20)));
+}
+
+#[test]
+fn other_settings_leave_no_half_open_breaker_waiting_for_a_report_that_cannot_come() {
+    let good = |breaker: &CircuitBreaker<Live<Local>>, count: u32| {
+        (0..count).for_each(|_| breaker.try_acquire(at(0)).expect("a probe").success());
+    };
+    let half_open = |config: Config| {
+        let breaker = live(config.without_half_open_deadline());
+        breaker.half_open(&at(0));
+        breaker
+    };
+    // Enough are good by now.
+    let breaker = half_open(touchy().with_trials(5, 8));
+    good(&breaker, 3);
+    replace(&breaker, touchy().with_trials(3, 8), at(0));
+    assert_eq!(breaker.state(), StateKind::Closed);
+    // All trials are in by now.
+    let breaker = half_open(touchy().with_trials(5, 8));
+    good(&breaker, 2);
+    breaker.try_acquire(at(0)).expect("a probe").failure();
+    replace(&breaker, touchy().with_trials(3, 3), at(0));
+    assert_eq!(breaker.state(), StateKind::Open);
+    // More are out than may be: they report, and that decides.
+    let breaker = half_open(touchy().with_trials(5, 8));
+    let probes: Vec<_> = (0..4).map(|_| breaker.try_acquire(at(0)).expect("a probe")).collect();
+    replace(&breaker, touchy().with_trials(2, 2), at(0));
+    assert!(breaker.try_acquire(at(0)).is_err());
+    probes.into_iter().for_each(Permit::success);
+    assert_eq!(breaker.state(), StateKind::Closed);
+}
+
+#[test]
+fn a_last_report_judged_by_settings_just_replaced_leaves_the_verdict_to_the_next_call() {
+    let breaker = live(touchy().with_probes(1).without_half_open_deadline());
+    breaker.half_open(&at(0));
+    // As if a thread that still had settings with three trials had counted it.
+    breaker.cell.update(|state| {
+        if let Phase::HalfOpen { trial, .. } = &mut state.phase {
+            (trial.judged, trial.good) = (1, 1);
+        }
+    });
+    assert!(!breaker.try_acquire(at(0)).expect("closed by that").is_probe());
+}
+
+#[test]
+fn a_call_that_nobody_timed_is_not_slow_by_settings_that_came_later() {
+    let pair = |limit| {
+        let slow = SlowInARow { threshold: 1, limit };
+        Config::new().with_trip(slow)
+    };
+    let breaker = live(pair(Span::MAX));
+    let clock = ManualClock::new();
+    clock.set(at(3_600));
+    let untimed = breaker.try_acquire(&clock).expect("closed");
+    replace(&breaker, pair(Span::of(SECOND)).with_abandoned(Abandoned::FailureAfter(SECOND)), at(3_600));
+    let (abandoned, timed) = (breaker.try_acquire(&clock), breaker.try_acquire(&clock).expect("closed"));
+    clock.advance(SECOND);
+    drop(abandoned);
+    clock.advance(SECOND);
+    untimed.success();
+    assert_eq!(breaker.state(), StateKind::Closed);
+    timed.success();
+    assert_eq!(breaker.state(), StateKind::Open);
+}
+
+#[test]
+fn an_observer_may_replace_the_settings_from_within_an_event() {
+    struct Stretch<'a>(Cell<Option<&'a CircuitBreaker<Live<Local>, ConsecutiveFailures, Self>>>);
+    impl Observer<Transition> for Stretch<'_> {
+        fn observe(&self, event: &Transition) {
+            let longer = Config::new().with_open_for(HOUR).validate().expect("a good configuration");
+            if let (Some(breaker), StateKind::Open) = (self.0.get(), event.to) {
+                breaker.reconfigure(longer, &at(0));
+            }
+        }
+    }
+    let breaker = CircuitBreaker::<Live<Local>, _, _>::with_observer(
+        touchy().validate().expect("a good configuration"),
+        Stretch(Cell::new(None)),
+    );
+    breaker.observer().0.set(Some(&breaker));
+    breaker.try_acquire(at(0)).expect("closed").failure();
+    breaker.try_acquire(at(10)).expect("a probe").failure();
+    assert_eq!(breaker.poll_timeout(), Some(at(10 + 3_600)));
 }
 
 // Endurance
@@ -724,7 +1160,7 @@ fn ten_thousand_trips_and_recoveries_leave_nothing_behind() {
 // The packed form
 
 type PackedPair = (Consecutive, Consecutive);
-use super::machine::GENERATIONS;
+use super::machine::{GENERATIONS, Trial};
 use super::trip::{Consecutive, Drained, Ring};
 use crate::cell::Packed;
 
@@ -740,15 +1176,17 @@ fn any_phase<M: PackedMeter>(random: &mut Rng) -> Phase<M> {
     let long = u64::from(random.next()) << 32 | u64::from(random.next());
     let meter = M::from_bits(long & ((1 << M::BITS) - 1));
     let until = Instant::from_nanos(u64::from(random.next()) << 32 | u64::from(random.next()));
-    let [reopened, in_flight, successes, failures] = random.next().to_le_bytes();
-    match random.next() % 7 {
+    let [reopened, in_flight, judged, good] = random.next().to_le_bytes();
+    let [failures, slow, ..] = random.next().to_le_bytes();
+    match random.next() % 8 {
         0 => Phase::Closed { meter },
         1 => Phase::MetricsOnly { meter, tripped: false },
         2 => Phase::MetricsOnly { meter, tripped: true },
         3 => Phase::Isolated,
         4 => Phase::Disabled,
         5 => Phase::Open { until, reopened },
-        _ => Phase::HalfOpen { until, reopened, in_flight, successes, failures },
+        6 => Phase::MetricsOnlyOpened { meter },
+        _ => Phase::HalfOpen { until, reopened, trial: Trial { in_flight, judged, good, failures, slow } },
     }
 }
 
@@ -790,7 +1228,7 @@ fn nothing_grows_unnoticed() {
     assert_eq!(size_of::<CircuitBreaker<Local, FailureMeter>>(), 72);
     assert_eq!(size_of::<Permit<'_, Local, ConsecutiveFailures, (), &ManualClock>>(), 32);
     assert_eq!(size_of::<Rejected>(), 16);
-    assert_eq!(size_of::<Transition>(), 32);
+    assert_eq!(size_of::<Transition>(), 40);
 }
 
 // Configuration
@@ -814,6 +1252,8 @@ fn a_configuration_that_makes_no_sense_is_refused_by_the_field_at_fault() {
     assert_eq!(refused(good.with_probes_at_once(4)), "probes");
     assert_eq!(refused(good.with_half_open_for(Duration::ZERO)), "half_open_for");
     assert_eq!(refused(good.with_open_for(Duration::ZERO)), "open_for");
+    assert_eq!(refused(good.with_open_for(Duration::ZERO).with_half_open_for(SECOND)), "nothing");
+    assert_eq!(refused(good.with_open_for(Duration::ZERO).without_half_open_deadline()), "nothing");
     assert_eq!(refused(good.with_open_for(Duration::MAX).without_half_open_deadline()), "nothing");
     assert_eq!(refused(good.with_open_for(Duration::from_nanos(1))), "nothing");
 }
@@ -921,5 +1361,46 @@ fn totals_count_every_call_and_hand_transitions_on() {
     assert!((0..3).all(|_| breaker.try_acquire(&clock).is_err()));
     let totals = breaker.observer();
     assert_eq!((totals.admitted(), totals.rejected(), totals.late()), (5, 3, 2));
+    assert_eq!((totals.successes(), totals.failures(), totals.ignored(), totals.abandoned()), (0, 2, 0, 1));
     assert_eq!(events.take().map(|event| event.to).collect::<Vec<_>>(), [StateKind::Open]);
+}
+
+#[test]
+fn every_call_admitted_is_told_once_as_what_became_of_it() {
+    let (clock, mut random) = (ManualClock::new(), Rng::new(6));
+    let config = touchy().with_abandoned(Abandoned::FailureAfter(SECOND)).validate().expect("good");
+    let breaker = CircuitBreaker::<Local, _, _>::with_observer(config, Totals::<Local, _>::new(()));
+    let (mut held, mut asked, mut over) = (Vec::new(), 0, 0);
+    for _ in 0..20_000 {
+        clock.advance(Duration::from_millis((random.next() % 900).into()));
+        if held.len() < 8 {
+            asked += 1;
+            held.extend(breaker.try_acquire(&clock));
+        }
+        if held.is_empty() {
+            breaker.reset();
+        }
+        if held.is_empty() || held.len() < 8 && random.next().is_multiple_of(2) {
+            continue;
+        }
+        let permit: Permit<'_, _, _, _, _> = held.swap_remove(random.next() as usize % held.len());
+        match random.next() % 16 {
+            0 => drop(permit),
+            1 => permit.ignore(),
+            2 => permit.failure(),
+            3 => breaker.isolate(),
+            _ => permit.success(),
+        }
+        over += 1;
+    }
+    let totals = breaker.observer();
+    let ended = [totals.successes(), totals.failures(), totals.ignored(), totals.abandoned(), totals.late()];
+    assert!(ended.iter().all(|count| *count > 10), "{totals:?}");
+    assert_eq!(ended.iter().sum::<u64>(), over);
+    assert_eq!(totals.admitted(), over + held.len() as u64);
+    assert_eq!(totals.admitted() + totals.rejected(), asked);
+    // Switched off, it tells of nothing.
+    breaker.disable();
+    breaker.try_acquire(&clock).expect("disabled").success();
+    assert_eq!(totals.successes(), ended[0]);
 }

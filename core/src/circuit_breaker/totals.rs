@@ -3,8 +3,12 @@
 use super::Transition;
 use crate::cell::{CellKind, Fresh, Packed, StateCell};
 use crate::observe::{Called, Observer};
+use crate::outcome::Outcome;
 
 /// An observer that counts a breaker's calls, and hands its transitions on to another one.
+///
+/// Unless the breaker was disabled meanwhile, the calls admitted are those that succeeded, failed, were ignored, were abandoned or
+/// came late, and those under way.
 ///
 /// ```
 /// use failsoft_core::{Instant, cell::Local};
@@ -12,18 +16,24 @@ use crate::observe::{Called, Observer};
 ///
 /// type Counted = CircuitBreaker<Local, ConsecutiveFailures, Totals<Local>>;
 /// let breaker = Counted::with_observer(Config::new().validate()?, Totals::new(()));
+/// breaker.try_acquire(Instant::START)?.success();
 /// let late = breaker.try_acquire(Instant::START)?;
 /// breaker.isolate();
 /// late.failure();
 /// assert!(breaker.try_acquire(Instant::START).is_err());
 ///
 /// let totals = breaker.observer();
-/// assert_eq!((totals.admitted(), totals.rejected(), totals.late()), (1, 1, 1));
+/// assert_eq!((totals.admitted(), totals.rejected()), (2, 1));
+/// assert_eq!((totals.successes(), totals.failures(), totals.late()), (1, 0, 1));
 /// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```
 pub struct Totals<K: CellKind<Count>, O = ()> {
     admitted: K::Cell,
     rejected: K::Cell,
+    successes: K::Cell,
+    failures: K::Cell,
+    ignored: K::Cell,
+    abandoned: K::Cell,
     late: K::Cell,
     observer: O,
 }
@@ -32,7 +42,16 @@ impl<K: CellKind<Count>, O> Totals<K, O> {
     /// Counts from zero, and hands transitions on.
     #[must_use]
     pub const fn new(observer: O) -> Self {
-        Self { admitted: K::Cell::NEW, rejected: K::Cell::NEW, late: K::Cell::NEW, observer }
+        Self {
+            admitted: K::Cell::NEW,
+            rejected: K::Cell::NEW,
+            successes: K::Cell::NEW,
+            failures: K::Cell::NEW,
+            ignored: K::Cell::NEW,
+            abandoned: K::Cell::NEW,
+            late: K::Cell::NEW,
+            observer,
+        }
     }
 
     /// Calls let through, saturating.
@@ -45,6 +64,26 @@ impl<K: CellKind<Count>, O> Totals<K, O> {
         self.rejected.read(|count| count.0)
     }
 
+    /// Calls that succeeded, saturating.
+    pub fn successes(&self) -> u64 {
+        self.successes.read(|count| count.0)
+    }
+
+    /// Calls that failed, and abandoned ones that count as failures, saturating.
+    pub fn failures(&self) -> u64 {
+        self.failures.read(|count| count.0)
+    }
+
+    /// Calls that were reported to say nothing, saturating.
+    pub fn ignored(&self) -> u64 {
+        self.ignored.read(|count| count.0)
+    }
+
+    /// Calls whose permit was dropped unspent and that count as nothing, saturating.
+    pub fn abandoned(&self) -> u64 {
+        self.abandoned.read(|count| count.0)
+    }
+
     /// Outcomes that came after the state which had admitted their call, saturating.
     pub fn late(&self) -> u64 {
         self.late.read(|count| count.0)
@@ -53,16 +92,32 @@ impl<K: CellKind<Count>, O> Totals<K, O> {
 
 impl<K: CellKind<Count>, O> core::fmt::Debug for Totals<K, O> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let (admitted, rejected, late) = (self.admitted(), self.rejected(), self.late());
-        write!(f, "Totals {{ admitted: {admitted}, rejected: {rejected}, late: {late}, .. }}")
+        f.debug_struct("Totals")
+            .field("admitted", &self.admitted())
+            .field("rejected", &self.rejected())
+            .field("successes", &self.successes())
+            .field("failures", &self.failures())
+            .field("ignored", &self.ignored())
+            .field("abandoned", &self.abandoned())
+            .field("late", &self.late())
+            .finish_non_exhaustive()
     }
 }
 
 #[cfg(feature = "defmt")]
 impl<K: CellKind<Count>, O> defmt::Format for Totals<K, O> {
     fn format(&self, f: defmt::Formatter<'_>) {
-        let (admitted, rejected, late) = (self.admitted(), self.rejected(), self.late());
-        defmt::write!(f, "Totals {{ admitted: {}, rejected: {}, late: {} }}", admitted, rejected, late);
+        defmt::write!(
+            f,
+            "Totals {{ admitted: {}, rejected: {}, successes: {}, failures: {}, ignored: {}, abandoned: {}, late: {} }}",
+            self.admitted(),
+            self.rejected(),
+            self.successes(),
+            self.failures(),
+            self.ignored(),
+            self.abandoned(),
+            self.late()
+        );
     }
 }
 
@@ -75,6 +130,10 @@ impl<K: CellKind<Count>, O: Observer<Transition>> Observer<Transition> for Total
         let count = match called {
             Called::Admitted => &self.admitted,
             Called::Rejected => &self.rejected,
+            Called::Recorded(Outcome::Success) => &self.successes,
+            Called::Recorded(Outcome::Failure) => &self.failures,
+            Called::Recorded(Outcome::Ignored) => &self.ignored,
+            Called::Abandoned => &self.abandoned,
             Called::Late => &self.late,
         };
         count.update(|count| count.0 = count.0.saturating_add(1).min(Count::MOST));

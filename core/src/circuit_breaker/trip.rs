@@ -35,6 +35,30 @@ pub struct Counts {
     pub slow: u32,
 }
 
+impl Counts {
+    /// The failures among the calls, rounded down to hundredths of a percent. `None` when there were no calls.
+    #[must_use]
+    pub const fn failure_rate(&self) -> Option<Ratio> {
+        share(self.failures, self.calls)
+    }
+
+    /// The slow calls among the calls, rounded down to hundredths of a percent. `None` when there were no calls.
+    #[must_use]
+    pub const fn slow_rate(&self) -> Option<Ratio> {
+        share(self.slow, self.calls)
+    }
+}
+
+/// For the eyes: conditions compare without dividing, see [`Ratio`].
+const fn share(part: u32, whole: u32) -> Option<Ratio> {
+    let points = (part as u64).saturating_mul(Ratio::ONE.as_basis_points() as u64);
+    match points.checked_div(whole as u64) {
+        Some(points) if points > u32::MAX as u64 => Some(Ratio::basis_points(u32::MAX)),
+        Some(points) => Some(Ratio::basis_points(points as u32)),
+        None => None,
+    }
+}
+
 /// One outcome as a condition sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -53,6 +77,21 @@ impl Sample {
     pub const fn of(failed: bool) -> Self {
         Self { failed, slow: false, took: Span::ZERO }
     }
+}
+
+/// A breaker that is about to open, as whoever decides for how long sees it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Opening {
+    /// The open period that the configuration says.
+    pub configured: Span,
+    /// How often in a row the breaker has reopened without closing in between, this time included: zero when it opens for the
+    /// first time. It stops at 255.
+    pub reopened: u8,
+    /// What had been counted in the state before, the outcome that opens included: by the condition, or of the probes.
+    pub counts: Counts,
+    /// When it opens.
+    pub at: Instant,
 }
 
 /// A reason to open.
@@ -82,10 +121,10 @@ pub trait Trip: Debug {
         let _ = (meter, from, now);
     }
 
-    /// How long the breaker stays open when it has reopened so many times in a row: the configured period, always.
-    fn open_span(&self, configured: Span, reopened: u8, now: Instant) -> Span {
-        let _ = (reopened, now);
-        configured
+    /// How long the breaker stays open: the configured period, always. A half-open deadline that is as long as the open period
+    /// asks too, with no counts.
+    fn open_span(&self, opening: &Opening) -> Span {
+        opening.configured
     }
 }
 
@@ -261,6 +300,14 @@ impl Trip for FailureRate {
     fn counts(&self, meter: &Ring, _: Option<Instant>) -> Counts {
         Counts { calls: meter.calls(), failures: meter.failures(), slow: 0 }
     }
+
+    /// A smaller window forgets the oldest calls; a larger one fills up from what there is.
+    fn adapt(&self, meter: &mut Ring, _: &Self, _: Instant) {
+        if meter.calls() > self.window.into() {
+            let mark = 1 << self.window;
+            meter.0 = meter.0 & (mark - 1) | mark;
+        }
+    }
 }
 
 impl PackedMeter for Ring {
@@ -350,6 +397,15 @@ impl Trip for FailureMeter {
         let failures = div_ceil(level, self.interval).min(self.failures.saturating_add(1));
         Counts { calls: failures, failures, slow: 0 }
     }
+
+    /// As many failures as there were, each with the new time to drain.
+    fn adapt(&self, meter: &mut Drained, from: &Self, now: Instant) {
+        if self.interval != from.interval {
+            let failures = u64::from(from.counts(meter, Some(now)).failures);
+            let level = failures.saturating_mul(self.interval.get().into());
+            meter.0 = (now.as_nanos() >> UNIT).saturating_add(level).min((1 << BITS) - 1);
+        }
+    }
 }
 
 /// `level / interval`, rounded up, saturating. By hand: a 64-bit division is a routine of 400 instructions on a small chip.
@@ -428,10 +484,71 @@ impl<T: Trip> Trip for Growing<T> {
         self.trip.counts(meter, now)
     }
 
-    fn open_span(&self, _: Span, reopened: u8, now: Instant) -> Span {
-        let time = now.as_nanos();
+    fn slow_after(&self) -> Span {
+        self.trip.slow_after()
+    }
+
+    fn adapt(&self, meter: &mut Self::Meter, from: &Self, now: Instant) {
+        self.trip.adapt(meter, &from.trip, now);
+    }
+
+    fn open_span(&self, opening: &Opening) -> Span {
+        let time = opening.at.as_nanos();
         let random = self.rng.at((time ^ (time >> 32)) as u32);
-        self.periods.jittered_span(u32::from(reopened).saturating_add(1), Span::ZERO, random)
+        self.periods.jittered_span(u32::from(opening.reopened).saturating_add(1), Span::ZERO, random)
+    }
+}
+
+/// Another trip condition, with open periods that a function computes.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenTime<T> {
+    trip: T,
+    open_time: fn(&Opening) -> Duration,
+}
+
+impl<T> OpenTime<T> {
+    /// Periods in place of the configured one. The function runs inside the cell's update, perhaps more than once: it must depend
+    /// on nothing but what it is handed.
+    pub const fn new(trip: T, open_time: fn(&Opening) -> Duration) -> Self {
+        Self { trip, open_time }
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl<T: defmt::Format> defmt::Format for OpenTime<T> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "OpenTime {{ trip: {} }}", self.trip);
+    }
+}
+
+impl<T: Trip> Trip for OpenTime<T> {
+    type Meter = T::Meter;
+
+    #[inline]
+    fn record(&self, meter: &mut Self::Meter, sample: Sample, now: Option<Instant>) -> Option<bool> {
+        self.trip.record(meter, sample, now)
+    }
+
+    #[inline]
+    fn is_healthy(&self, meter: &Self::Meter) -> bool {
+        self.trip.is_healthy(meter)
+    }
+
+    fn counts(&self, meter: &Self::Meter, now: Option<Instant>) -> Counts {
+        self.trip.counts(meter, now)
+    }
+
+    fn slow_after(&self) -> Span {
+        self.trip.slow_after()
+    }
+
+    fn adapt(&self, meter: &mut Self::Meter, from: &Self, now: Instant) {
+        self.trip.adapt(meter, &from.trip, now);
+    }
+
+    fn open_span(&self, opening: &Opening) -> Span {
+        let configured = self.trip.open_span(opening);
+        Span::of((self.open_time)(&Opening { configured, ..*opening }))
     }
 }
 
@@ -455,8 +572,17 @@ impl<A: Trip, B: Trip> Trip for (A, B) {
         self.0.is_healthy(&meter.0) && self.1.is_healthy(&meter.1)
     }
 
-    fn open_span(&self, configured: Span, reopened: u8, now: Instant) -> Span {
-        self.0.open_span(configured, reopened, now).max(self.1.open_span(configured, reopened, now))
+    fn slow_after(&self) -> Span {
+        self.0.slow_after().min(self.1.slow_after())
+    }
+
+    fn adapt(&self, meter: &mut Self::Meter, from: &Self, now: Instant) {
+        self.0.adapt(&mut meter.0, &from.0, now);
+        self.1.adapt(&mut meter.1, &from.1, now);
+    }
+
+    fn open_span(&self, opening: &Opening) -> Span {
+        self.0.open_span(opening).max(self.1.open_span(opening))
     }
 
     /// The counts of the first condition.

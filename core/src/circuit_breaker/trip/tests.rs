@@ -49,6 +49,22 @@ fn refused<T>(result: Result<T, ConfigError>) -> &'static str {
     result.err().map_or("nothing", |error| error.field())
 }
 
+// Counts
+
+#[test]
+fn rates_are_shares_of_the_calls_and_none_without_any() {
+    let rates = |calls, failures, slow| {
+        let counts = Counts { calls, failures, slow };
+        (counts.failure_rate(), counts.slow_rate())
+    };
+    assert_eq!(rates(0, 0, 0), (None, None));
+    assert_eq!(rates(0, 1, 1), (None, None));
+    assert_eq!(rates(4, 1, 3), (Some(Ratio::percent(25)), Some(Ratio::percent(75))));
+    assert_eq!(rates(3, 1, 2), (Some(Ratio::basis_points(3_333)), Some(Ratio::basis_points(6_666))));
+    assert_eq!(rates(u32::MAX, u32::MAX, 0), (Some(Ratio::ONE), Some(Ratio::ZERO)));
+    assert_eq!(rates(1, u32::MAX, 0).0, Some(Ratio::basis_points(u32::MAX)));
+}
+
 // Consecutive failures
 
 #[test]
@@ -148,7 +164,80 @@ fn rates_and_windows_that_make_no_sense_are_refused_by_the_field_at_fault() {
     assert_eq!(refused(good.with_minimum_calls(10)), "nothing");
 }
 
+#[test]
+fn a_smaller_window_forgets_the_oldest_calls_and_a_larger_one_fills_up_from_what_there_is() {
+    let mut random = Rng::new(5);
+    for _ in 0..2_000 {
+        let [from, to] = [(); 2].map(|()| 1 + random.next() % 47);
+        let calls: Vec<bool> = (0..random.next() % 100).map(|_| random.next().is_multiple_of(2)).collect();
+        let (first, next) = (rate(50, from, from), rate(50, to, to));
+        let mut meter = Ring::FRESH;
+        feed(&first, &mut meter, calls.iter().copied());
+        next.adapt(&mut meter, &first, Instant::START);
+        let mut known = calls[calls.len().saturating_sub(from as usize)..].to_vec();
+        let same = |meter: &Ring, known: &[bool]| {
+            let last = &known[known.len().saturating_sub(to as usize)..];
+            let failures = last.iter().filter(|failed| **failed).count() as u32;
+            let counts = Counts { calls: last.len() as u32, failures, slow: 0 };
+            assert_eq!(next.counts(meter, None), counts, "from {from} to {to}, {calls:?}");
+        };
+        same(&meter, &known);
+        for _ in 0..50 {
+            known.push(random.next().is_multiple_of(2));
+            feed(&next, &mut meter, known.last().copied());
+            same(&meter, &known);
+        }
+    }
+}
+
+#[test]
+fn a_call_counted_by_a_larger_window_just_replaced_does_no_harm() {
+    let (large, small) = (rate(50, 40, 40), rate(50, 4, 4));
+    let mut meter = Ring::FRESH;
+    feed(&large, &mut meter, [true; 30]);
+    small.adapt(&mut meter, &large, Instant::START);
+    feed(&large, &mut meter, [false; 3]);
+    assert!(!small.is_healthy(&meter));
+    assert!(!feed(&small, &mut meter, [false]));
+    assert_eq!(small.counts(&meter, None), Counts { calls: 4, failures: 0, slow: 0 });
+    assert!(small.is_healthy(&meter));
+}
+
 // The failure meter
+
+#[test]
+fn a_meter_keeps_its_number_of_failures_by_other_settings() {
+    let settings =
+        [(4, SECOND), (10, HOUR), (1, SECOND), (10, 300 * HOUR), (20, 60 * SECOND), (u32::MAX, Duration::MAX)];
+    for (from, to) in settings.iter().flat_map(|from| settings.iter().map(move |to| (from, to))) {
+        let (first, next) = (meter(from.0, from.1), meter(to.0, to.1));
+        for failures in 0..=from.0.min(12) {
+            let mut level = Drained::FRESH;
+            (0..failures).for_each(|_| assert!(!fails(&first, &mut level, after(HOUR))));
+            next.adapt(&mut level, &first, after(HOUR));
+            let shown = next.counts(&level, Some(after(HOUR))).failures;
+            assert_eq!(shown, failures.min(to.0 + u32::from(to.0 < u32::MAX)), "{failures} from {from:?} to {to:?}");
+            assert_eq!(fails(&next, &mut level, after(HOUR)), failures >= to.0, "{failures} from {from:?} to {to:?}");
+        }
+    }
+}
+
+#[test]
+fn a_meter_drains_by_its_new_settings_and_stays_as_it_is_by_the_same() {
+    let (first, next) = (meter(4, 4 * HOUR), meter(4, 4 * SECOND));
+    let mut level = Drained::FRESH;
+    (0..4).for_each(|_| assert!(!fails(&first, &mut level, after(HOUR))));
+    let before = level;
+    first.adapt(&mut level, &first, after(HOUR + SECOND));
+    assert_eq!(level, before);
+    next.adapt(&mut level, &first, after(HOUR));
+    assert_eq!(next.counts(&level, Some(after(HOUR + 2 * SECOND))).failures, 2);
+    assert_eq!(next.counts(&level, Some(after(HOUR + 4 * SECOND))).failures, 0);
+    let mut end = Drained::FRESH;
+    fails(&first, &mut end, Instant::MAX);
+    meter(1, 78 * HOUR).adapt(&mut end, &first, Instant::MAX);
+    assert_eq!(end.to_bits() >> BITS, 0);
+}
 
 #[test]
 fn a_burst_of_as_many_failures_as_the_meter_allows_passes_and_one_more_trips() {
@@ -360,6 +449,11 @@ fn the_bits_of_a_meter_are_all_of_it_and_a_fresh_one_has_none() {
     assert_bits_hold_it(&(consecutive(5), consecutive(9)), 5);
 }
 
+/// An hour is configured, and the breaker has reopened three times in a row.
+fn fourth_opening() -> Opening {
+    Opening { configured: Span::of(HOUR), reopened: 3, counts: Counts::default(), at: Instant::START }
+}
+
 #[test]
 fn growing_periods_change_nothing_but_the_periods() {
     let (plain, periods) = (rate(50, 4, 2), Backoff::exponential(SECOND));
@@ -375,9 +469,28 @@ fn growing_periods_change_nothing_but_the_periods() {
         assert_eq!((one, growing.counts(&one, None)), (other, plain.counts(&other, None)));
         assert_eq!(growing.is_healthy(&one), plain.is_healthy(&other));
     }
-    assert_eq!(plain.open_span(Span::of(HOUR), 3, Instant::START), Span::of(HOUR));
-    let span = growing.open_span(Span::of(HOUR), 3, Instant::START).duration();
+    assert_eq!(plain.open_span(&fourth_opening()), Span::of(HOUR));
+    let span = growing.open_span(&fourth_opening()).duration();
     assert!((SECOND * 36 / 5..=SECOND * 44 / 5).contains(&span), "8 s, more or less a tenth: {span:?}");
+}
+
+#[test]
+fn a_computed_open_time_changes_nothing_but_the_periods_and_is_handed_the_one_it_replaces() {
+    fn doubled(opening: &Opening) -> Duration {
+        2 * opening.configured.duration()
+    }
+    let (plain, periods) = (rate(50, 4, 2), Backoff::exponential(SECOND).with_jitter(crate::backoff::Jitter::None));
+    let computed = OpenTime::new(Growing::new(plain, periods, 1).expect("good periods"), doubled);
+    let (mut one, mut other) = (Ring::FRESH, Ring::FRESH);
+    let mut random = Rng::new(9);
+    for _ in 0..1_000 {
+        let sample = Sample::of(random.next().is_multiple_of(2));
+        assert_eq!(computed.record(&mut one, sample, None), plain.record(&mut other, sample, None));
+        assert_eq!((one, computed.counts(&one, None)), (other, plain.counts(&other, None)));
+        assert_eq!(computed.is_healthy(&one), plain.is_healthy(&other));
+    }
+    assert_eq!(computed.slow_after(), Span::MAX);
+    assert_eq!(computed.open_span(&fourth_opening()).duration(), 16 * SECOND);
 }
 
 #[test]
@@ -386,7 +499,7 @@ fn a_pair_stays_open_for_the_longer_of_its_periods() {
         let periods = Backoff::exponential(base).with_jitter(crate::backoff::Jitter::None);
         Growing::new(consecutive(1), periods, 0).expect("good periods")
     };
-    let span = |pair: (Growing<_>, Growing<_>)| pair.open_span(Span::of(HOUR), 2, Instant::START).duration();
-    assert_eq!(span((growing(SECOND), growing(3 * SECOND))), 12 * SECOND);
-    assert_eq!(span((growing(3 * SECOND), growing(SECOND))), 12 * SECOND);
+    let span = |pair: (Growing<_>, Growing<_>)| pair.open_span(&fourth_opening()).duration();
+    assert_eq!(span((growing(SECOND), growing(3 * SECOND))), 24 * SECOND);
+    assert_eq!(span((growing(3 * SECOND), growing(SECOND))), 24 * SECOND);
 }
