@@ -70,7 +70,8 @@ pub use layer::BreakerState;
 pub use machine::State;
 pub use totals::{Count, Totals};
 pub use trip::{
-    ConsecutiveFailures, Counts, FailureMeter, FailureRate, Growing, OpenTime, Opening, PackedMeter, Sample, Trip,
+    ConsecutiveFailures, CountBased, Counts, FailureMeter, FailureRate, Growing, OpenTime, Opening, PackedMeter,
+    Sample, TimeBased, Trip,
 };
 
 /// How long a breaker stays open, unless said otherwise.

@@ -50,6 +50,7 @@ mod rng;
 pub mod testing;
 mod time;
 pub mod timeout;
+pub mod window;
 
 pub use config::{ConfigError, Valid};
 pub use executor::Executor;

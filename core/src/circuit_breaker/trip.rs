@@ -20,6 +20,10 @@ use crate::ratio::Ratio;
 use crate::rng::Rng;
 use crate::time::{Instant, Span};
 
+mod windows;
+
+pub use windows::{CountBased, MINIMUM_CALLS, TimeBased};
+
 /// Consecutive failures that open a breaker, unless said otherwise.
 pub const THRESHOLD: u32 = 5;
 

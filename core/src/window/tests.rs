@@ -1,0 +1,133 @@
+#![allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation, reason = "tests")]
+
+use core::time::Duration;
+use std::vec::Vec;
+
+use super::*;
+use crate::rng::Rng;
+
+const SECOND: Span = Span::of(Duration::from_secs(1));
+
+fn counts(calls: u32, failures: u32, slow: u32) -> Counts {
+    Counts { calls, failures, slow }
+}
+
+#[test]
+fn a_count_window_is_what_its_last_calls_were_whatever_its_size_does_meanwhile() {
+    for seed in 0..4 {
+        let mut rng = Rng::new(seed);
+        let mut window = CountWindow::<3>::new();
+        let (mut size, mut last) = (rng.next() % 96 + 1, Vec::<(bool, bool)>::new());
+        for step in 0..20_000 {
+            if rng.next() % 200 == 0 {
+                // Sizes beyond the memory, and none at all, are brought into its range.
+                size = rng.next() % 110;
+            }
+            let (failed, slow) = (rng.next() % 3 == 0, rng.next() % 5 == 0);
+            window.push(size, failed, slow);
+            last.push((failed, slow));
+            let keep = size.clamp(1, 96) as usize;
+            last.drain(..last.len().saturating_sub(keep));
+            let naive = counts(
+                last.len() as u32,
+                last.iter().filter(|call| call.0).count() as u32,
+                last.iter().filter(|call| call.1).count() as u32,
+            );
+            assert_eq!(window.counts(), naive, "seed {seed}, step {step}, size {size}");
+            let spotless = last.len() as u32 == size && last.iter().all(|call| !call.0 && !call.1);
+            assert_eq!(window.is_spotless(size), spotless, "seed {seed}, step {step}, size {size}");
+        }
+    }
+}
+
+/// Every call with its bucket, counted anew each time.
+#[derive(Default)]
+struct Naive {
+    calls: Vec<(u64, bool)>,
+    newest: u64,
+}
+
+impl Naive {
+    fn add(&mut self, failed: bool, length: u64, now: u64) {
+        // A clock that stepped back counts in the newest bucket.
+        self.newest = self.newest.max(now / length);
+        self.calls.push((self.newest, failed));
+    }
+
+    fn sum<const BUCKETS: u64>(&self, length: u64, now: u64) -> Counts {
+        let at = self.newest.max(now / length);
+        let live = self.calls.iter().filter(|call| call.0 + BUCKETS > at);
+        counts(live.clone().count() as u32, live.filter(|call| call.1).count() as u32, 0)
+    }
+}
+
+fn compare<const N: usize, const BUCKETS: u64>(seed: u64) {
+    let mut rng = Rng::new(seed);
+    let length = 1 + u64::from(rng.next() % 1_000);
+    let span = Span::from_nanos(length);
+    let (mut window, mut naive, mut now) = (TimeWindow::<Counts, N>::new(), Naive::default(), 0_u64);
+    for step in 0..2_000 {
+        now = match rng.next() % 20 {
+            0 => now + u64::from(rng.next()) % (length * BUCKETS * 3),
+            1 => now.saturating_sub(u64::from(rng.next()) % (length * 2)),
+            2 => (now / length + 1) * length,
+            3 => ((now / length + 1) * length).saturating_sub(1),
+            4..10 => now,
+            _ => now + u64::from(rng.next()) % length,
+        };
+        let failed = rng.next() % 2 == 0;
+        let before = window;
+        assert_eq!(window.sum(span, Instant::from_nanos(now)), naive.sum::<BUCKETS>(length, now), "{seed}, {step}");
+        assert_eq!(window, before, "to look changes nothing");
+        window.add(&counts(1, failed.into(), 0), span, Instant::from_nanos(now));
+        naive.add(failed, length, now);
+        assert_eq!(window.sum(span, Instant::from_nanos(now)), naive.sum::<BUCKETS>(length, now), "{seed}, {step}");
+    }
+}
+
+#[test]
+fn a_time_window_is_the_sum_of_its_buckets_whatever_the_clock_does() {
+    for seed in 0..10 {
+        compare::<1, 1>(seed);
+        compare::<2, 2>(seed);
+        compare::<10, 10>(seed);
+    }
+}
+
+#[test]
+fn a_bucket_is_gone_exactly_when_the_whole_window_has_passed_since_its_start() {
+    let mut window = TimeWindow::<Counts, 10>::new();
+    window.add(&counts(1, 0, 0), SECOND, Instant::from_millis(999));
+    assert_eq!(window.sum(SECOND, Instant::from_nanos(9_999_999_999)).calls, 1);
+    assert_eq!(window.sum(SECOND, Instant::from_millis(10_000)).calls, 0);
+}
+
+#[test]
+fn another_length_keeps_each_bucket_as_many_buckets_old_as_it_was() {
+    let mut window = TimeWindow::<Counts, 3>::new();
+    window.add(&counts(1, 1, 0), SECOND, Instant::from_millis(500));
+    window.add(&counts(2, 0, 0), SECOND, Instant::from_millis(1_500));
+    let double = Span::of(Duration::from_secs(2));
+    window.rescale(SECOND, double, Instant::from_millis(1_600));
+    // In the second bucket of two seconds from 0 s: the older one leaves when two more have begun.
+    assert_eq!(window.sum(double, Instant::from_millis(1_600)), counts(3, 1, 0));
+    assert_eq!(window.sum(double, Instant::from_millis(3_999)), counts(3, 1, 0));
+    assert_eq!(window.sum(double, Instant::from_millis(4_000)), counts(2, 0, 0));
+    assert_eq!(window.sum(double, Instant::from_millis(6_000)), counts(0, 0, 0));
+}
+
+#[test]
+fn the_end_of_time_and_a_bucket_as_long_are_no_trouble() {
+    let mut window = TimeWindow::<Counts, 2>::new();
+    window.add(&counts(1, 0, 0), Span::MAX, Instant::START);
+    assert_eq!(window.sum(Span::MAX, Instant::from_nanos(u64::MAX - 1)).calls, 1);
+    window.add(&counts(1, 0, 0), SECOND, Instant::MAX);
+    assert!(window.sum(SECOND, Instant::MAX).calls <= 2);
+}
+
+#[test]
+fn the_windows_take_what_they_say() {
+    assert_eq!(size_of::<CountWindow<4>>(), 4 * 8 + 16);
+    assert_eq!(size_of::<CountWindow<313>>(), 313 * 8 + 16, "10,000 calls");
+    assert_eq!(size_of::<TimeWindow<Counts, 10>>(), 10 * 12 + 12 + 4 + 8 + 8);
+}
