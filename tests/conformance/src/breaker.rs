@@ -225,6 +225,7 @@ impl<'a> Walk<'a, '_> {
         };
         let rate = |part| Quantity::percent(part, if counts.calls >= minimum { counts.calls } else { 0 });
         let open_until = snapshot.until.filter(|_| snapshot.state == StateKind::Open);
+        let (tally, (successes, failures)) = (log.tally(), log.in_a_row());
         let transition = last.map(|last| [plan.dialect.name(last.from), plan.dialect.name(last.to)]);
         let closed_after = |to| last.filter(|last| last.to == to).map(|last| last.counts);
         self.checks.expect(step, &mut |key| {
@@ -255,6 +256,13 @@ impl<'a> Walk<'a, '_> {
                 "failure_rate" => Actual::Number(rate(counts.failures)),
                 "slow_rate" => Actual::Number(rate(counts.slow)),
                 "not_permitted" => Actual::whole(log.rejected()),
+                "half_open_attempts" => Actual::whole(u32::from(snapshot.reopened)),
+                "counts.requests" => Actual::whole(tally.requests),
+                "counts.successes" => Actual::whole(tally.successes),
+                "counts.failures" => Actual::whole(tally.failures),
+                "counts.exclusions" => Actual::whole(tally.exclusions),
+                "counts.consecutive_successes" => Actual::whole(successes),
+                "counts.consecutive_failures" => Actual::whole(failures),
                 "events.failure_rate_exceeded" => Actual::whole(log.exceeded().0),
                 "events.slow_rate_exceeded" => Actual::whole(log.exceeded().1),
                 "event_on_open.failed" => {

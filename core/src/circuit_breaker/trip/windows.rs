@@ -303,7 +303,7 @@ impl<const BUCKETS: usize> Trip for TimeBased<BUCKETS> {
 
     /// Without the time, nothing.
     fn counts(&self, meter: &Self::Meter, now: Option<Instant>) -> Counts {
-        now.map_or(Counts::default(), |now| meter.sum(self.bucket, now))
+        now.map_or_else(Counts::default, |now| meter.sum(self.bucket, now))
     }
 
     fn slow_after(&self) -> Span {

@@ -39,7 +39,6 @@ impl Dialect {
 
 /// What opens the breaker.
 #[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "not all of these conditions are in the library")]
 pub(super) enum Condition {
     Consecutive(u32),
     /// A share of the last so many calls, of a number of them at least.
@@ -84,6 +83,14 @@ pub(super) struct Plan<'a> {
     record_only: Option<List<'a>>,
     ignored: List<'a>,
     open_on: Option<&'a str>,
+    /// Whether half-open waits for all its trials.
+    pub(super) full_trial: bool,
+    /// The length of a bucket of a window of time that moves.
+    pub(super) bucket: Option<Duration>,
+    /// The length of a window of time that counts are kept for, in a dialect that tells more than conditions look at.
+    pub(super) interval: Option<Duration>,
+    /// How long the breaker opens when so many failures, that are such a share of the calls, opened it.
+    pub(super) opening: Option<(u32, Ratio, Duration)>,
 }
 
 impl<'a> Plan<'a> {
@@ -114,6 +121,10 @@ impl<'a> Plan<'a> {
             record_only: None,
             ignored: List::EMPTY,
             open_on: None,
+            full_trial: false,
+            bucket: None,
+            interval: None,
+            opening: None,
         }
     }
 
@@ -163,7 +174,10 @@ impl<'a> Plan<'a> {
         };
         let open_for = config.span("open_ms")?.filter(|span| !span.is_zero()).unwrap_or(Duration::from_secs(60));
         let probes = config.count("half_open_max")?.unwrap_or(1).max(1);
-        Ok(Self::new(Dialect::Gobreaker, condition, open_for, (probes, probes)))
+        let mut plan = Self::new(Dialect::Gobreaker, condition, open_for, (probes, probes));
+        plan.bucket = config.span("bucket_ms")?.filter(|bucket| !bucket.is_zero());
+        plan.interval = config.span("interval_ms")?.filter(|interval| !interval.is_zero());
+        Ok(plan)
     }
 
     fn polly(config: Object<'a>) -> Result<'a, Self> {
@@ -174,7 +188,15 @@ impl<'a> Plan<'a> {
             minimum: config.count("min_throughput")?.unwrap_or(100),
         };
         let open_for = config.span("break_ms")?.unwrap_or(Duration::from_secs(5));
-        Ok(Self::new(Dialect::Polly, condition, open_for, (1, 1)))
+        let mut plan = Self::new(Dialect::Polly, condition, open_for, (1, 1));
+        if let Some(text) = config.text("break_generator")? {
+            let problem = Unsupported::Value { key: "break_generator", problem: "is not understood" };
+            plan.opening = Some(opening(text).ok_or(problem)?);
+        }
+        // Shorter windows than this are not divided.
+        let window = config.span("sampling_ms")?.unwrap_or(Duration::from_secs(30));
+        plan.bucket = (window >= Duration::from_millis(200)).then_some(window / 10);
+        Ok(plan)
     }
 
     fn sentinel(config: Object<'a>) -> Result<'a, Self> {
@@ -235,6 +257,8 @@ impl<'a> Plan<'a> {
         plan.half_open_for = config.span("half_open_max_wait_ms")?.filter(|span| !span.is_zero());
         plan.slow_after = Some(config.span("slow_call_ms")?.unwrap_or(Duration::from_secs(60)));
         plan.rates = (rate, slow_rate);
+        plan.full_trial = true;
+        plan.bucket = Some(Duration::from_secs(1));
         (plan.minimum, plan.half_open_minimum) = (minimum, judged);
         plan.failure_results = config.list("failure_results")?;
         plan.record_only = config.get("record_only").and_then(Value::list);
@@ -297,6 +321,18 @@ impl<'a> Plan<'a> {
 /// Whether so many of so many are as much as a rate, or more.
 pub(super) fn reaches(rate: Ratio, part: u32, whole: u32) -> bool {
     whole > 0 && u64::from(part) * 10_000 >= u64::from(rate.as_basis_points()) * u64::from(whole)
+}
+
+/// `failure_count=1,failure_ratio=0.5 -> 42 min`.
+fn opening(text: &str) -> Option<(u32, Ratio, Duration)> {
+    let (when, period) = text.split_once(" -> ")?;
+    let (count, ratio) = when.split_once(',')?;
+    let failures = count.strip_prefix("failure_count=")?.parse().ok()?;
+    let hundredths = ratio.strip_prefix("failure_ratio=0.")?;
+    let digits = u32::try_from(hundredths.len()).ok()?;
+    let points = hundredths.parse::<u32>().ok()?.checked_mul(10_u32.checked_pow(4_u32.checked_sub(digits)?)?)?;
+    let minutes: u64 = period.strip_suffix(" min")?.parse().ok()?;
+    Some((failures, Ratio::basis_points(points), Duration::from_secs(minutes.checked_mul(60)?)))
 }
 
 fn holds(names: List<'_>, name: &str) -> bool {
