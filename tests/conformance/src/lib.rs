@@ -54,6 +54,7 @@
 
 use core::fmt::{self, Write};
 
+mod accrual;
 mod breaker;
 mod bulkhead;
 pub mod checks;
@@ -68,6 +69,7 @@ mod retry;
 pub mod rules;
 pub mod tape;
 pub mod vector;
+mod window;
 
 use checks::{Checks, Difference};
 use tape::Tape;
@@ -107,9 +109,11 @@ fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
         "bulkhead" => bulkhead::run(vector, checks),
         "composition" => composition::run(vector, checks),
         "config" => config::run(vector, checks),
+        "failure_accrual" => accrual::run(vector, checks),
         "hedging" => hedging::run(vector, checks),
         "retry" => retry::run(vector, checks),
         "retry_delay" => delay::run(vector, checks),
+        "window" => window::run(vector, checks),
         pattern => Err(Unsupported::Pattern(pattern)),
     }
 }

@@ -22,6 +22,18 @@ const RULES: &[Rule] = &[
         reason: "a bulkhead counts to 2,097,151 permits, since its counters share one word; more are refused when it is configured",
     },
     Rule {
+        pattern: "circuit_breaker",
+        keys: &["counts.consecutive_successes", "counts.requests", "counts.successes"],
+        applies: |vector| vector.dialect() == "gobreaker" && vector.has_op("end"),
+        reason: "only a change of state begins a generation: when a window of time passes, calls that overlap its end still count",
+    },
+    Rule {
+        pattern: "circuit_breaker",
+        keys: &["error", "state"],
+        applies: |vector| vector.dialect() == "r4j" && vector.has_op("force"),
+        reason: "by hand, any state may follow any other: an operator who wants probes now need not open the breaker first",
+    },
+    Rule {
         pattern: "composition",
         keys: &["attempts", "breaker_failed", "final", "inner_calls", "retries"],
         applies: |vector| vector.dialect() == "failsafe" && outermost_is(vector, "retry"),
@@ -44,6 +56,12 @@ const RULES: &[Rule] = &[
         keys: &["delay_ms", "exhausted"],
         applies: |vector| vector.config.get("take_until_total_ms").is_some(),
         reason: "no delay outlasts the total time: failsoft gives up at once rather than sleep past the limit once more",
+    },
+    Rule {
+        pattern: "window",
+        keys: &["type"],
+        applies: |vector| vector.has_op("choose"),
+        reason: "how many buckets a window has is part of its type, so that its memory is known: nothing chooses at run time",
     },
 ];
 
