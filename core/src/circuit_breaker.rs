@@ -532,34 +532,19 @@ where
 
     #[inline]
     fn settle(&self, ticket: Ticket, verdict: Verdict, clock: &impl Clock) {
-        if self.configured(|config| config.trip.slow_after()) != Span::MAX {
-            return self.settle_timed(ticket, verdict, clock);
+        let (unmoved, now) = self.configured(|config| {
+            let limit = config.trip.slow_after();
+            let now = (limit != Span::MAX).then(|| clock.now());
+            let slow = verdict.is_slow() || now.is_some_and(|now| ticket.took(now) > limit);
+            let good = verdict.outcome() == Outcome::Success && !slow && !verdict.opens();
+            // Most often there is nothing to write: a success changes nothing while all is well.
+            (good && self.cell.read(|state| state.is_unmoved_by_success(config, ticket)), now)
+        });
+        match (unmoved, now) {
+            (true, _) => self.observer.called(Called::Recorded(Outcome::Success)),
+            (false, Some(now)) => self.record(ticket, Some(verdict), &now),
+            (false, None) => self.record(ticket, Some(verdict), clock),
         }
-        if !self.is_unmoved(ticket, verdict) {
-            self.record(ticket, Some(verdict), clock);
-        }
-    }
-
-    /// The same, where it matters how long the call took.
-    fn settle_timed(&self, ticket: Ticket, verdict: Verdict, clock: &impl Clock) {
-        let now = clock.now();
-        let slow = ticket.took(now) > self.configured(|config| config.trip.slow_after());
-        if slow || !self.is_unmoved(ticket, verdict) {
-            self.record(ticket, Some(verdict), &now);
-        }
-    }
-
-    /// Most often there is nothing to write: a success changes nothing while all is well.
-    #[inline]
-    fn is_unmoved(&self, ticket: Ticket, verdict: Verdict) -> bool {
-        let unmoved = verdict.outcome() == Outcome::Success
-            && !verdict.is_slow()
-            && !verdict.opens()
-            && self.configured(|config| self.cell.read(|state| state.is_unmoved_by_success(config, ticket)));
-        if unmoved {
-            self.observer.called(Called::Recorded(Outcome::Success));
-        }
-        unmoved
     }
 
     /// Reports for a ticket; `None` is for a call that was cancelled, panicked or was forgotten.

@@ -48,7 +48,7 @@ pub use failsoft_core::hedge::Idempotent;
 pub use failsoft_core::retry::RetryPolicy;
 pub use failsoft_core::timeout::Timeout;
 
-pub use atomic::{Atomic, AtomicCell};
+pub use atomic::{Atomic, AtomicCell, Swapped};
 pub use blocking::{ThreadSleep, Threads, block_on, call_blocking};
 pub use executor::Tokio;
 pub use mutex::{Locked, MutexCell};
@@ -59,6 +59,22 @@ pub use wait::{DequeLine, ThreadQueue};
 /// A circuit breaker shared by threads, without a lock.
 pub type CircuitBreaker<T = circuit_breaker::ConsecutiveFailures, O = ()> =
     circuit_breaker::CircuitBreaker<Atomic, T, O>;
+
+/// A circuit breaker shared by threads, whose settings can be replaced while it is in use.
+///
+/// ```
+/// use failsoft_tokio::circuit_breaker::{Config, ConsecutiveFailures};
+/// use failsoft_tokio::{LiveCircuitBreaker, Tokio, valid};
+///
+/// static PAYMENTS: LiveCircuitBreaker = LiveCircuitBreaker::new(valid!(Config::new().validate()));
+///
+/// // New settings have come: what has been counted stays.
+/// let trip = ConsecutiveFailures::new(10)?;
+/// PAYMENTS.reconfigure(Config::new().with_trip(trip).validate()?, &Tokio);
+/// # Ok::<(), failsoft_tokio::ConfigError>(())
+/// ```
+pub type LiveCircuitBreaker<T = circuit_breaker::ConsecutiveFailures, O = ()> =
+    circuit_breaker::CircuitBreaker<cell::Live<Atomic>, T, O>;
 
 /// A circuit breaker whose trip condition doesn't fit a word, shared by threads through a mutex.
 pub type LockedCircuitBreaker<T, O = ()> = circuit_breaker::CircuitBreaker<Locked, T, O>;

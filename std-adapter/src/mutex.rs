@@ -2,7 +2,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use failsoft_core::cell::{CellKind, Fixed, Fresh, LiveKind, Replaced, SettingsKind, StateCell};
+use failsoft_core::cell::{CellKind, Fixed, Fresh, LiveKind, SettingsKind, StateCell};
+
+use crate::atomic::Swapped;
 
 /// States behind a [`std::sync::Mutex`].
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +19,7 @@ impl SettingsKind for Locked {
 }
 
 impl LiveKind for Locked {
-    type Live<C: Copy> = MutexCell<Replaced<C>>;
+    type Live<C: Copy> = Swapped<C>;
 }
 
 /// A state behind a mutex. A panic under it can't leave the state half changed for longer than the next update: it is taken over

@@ -4,15 +4,16 @@ use std::sync::{Barrier, Mutex};
 use std::thread;
 
 use failsoft_core::bulkhead::{self, Slots, Tally};
-use failsoft_core::cell::{Fresh, Packed};
+use failsoft_core::cell::{Fresh, Packed, Replaceable, SettingsCell};
 use failsoft_core::circuit_breaker::trip::{Consecutive, Drained, Ring};
 use failsoft_core::circuit_breaker::{
-    Config, ConsecutiveFailures, Counts, FailureMeter, FailureRate, State, StateKind, Transition,
+    Config, ConsecutiveFailures, Counts, FailureMeter, FailureRate, PackedMeter, State, StateKind, Totals, Transition,
+    Trip,
 };
 use failsoft_core::{Clock, Instant, Ratio, Reason, Rng, valid};
 
-use super::{Atomic, AtomicCell, CLAIMED, StateCell};
-use crate::{Bulkhead, CircuitBreaker};
+use super::{Atomic, AtomicCell, CLAIMED, StateCell, Swapped};
+use crate::{Bulkhead, CircuitBreaker, LiveCircuitBreaker};
 
 const THREADS: u32 = 4;
 
@@ -540,10 +541,124 @@ fn by_hand_and_by_itself_at_once_the_changes_still_form_one_chain() {
     assert_eq!(breaker.snapshot(&clock).generation, generation);
 }
 
+/// Calls from three threads while a fourth replaces the settings, by each in turn, until they are through.
+fn call_while_settings_change<T: Copy + Send + Sync + Trip<Meter: PackedMeter>>(
+    breaker: &LiveCircuitBreaker<T, Totals<Atomic>>,
+    settings: &[Config<T>],
+    call: impl Fn(u32) + Sync,
+) {
+    let calling = AtomicU32::new(THREADS - 1);
+    let replaced = AtomicU32::new(0);
+    on_threads(|thread| {
+        if thread == 0 {
+            for config in settings.iter().cycle() {
+                breaker.reconfigure(config.validate().expect("a good configuration"), &Instant::START);
+                replaced.fetch_add(1, Ordering::Relaxed);
+                if calling.load(Ordering::Relaxed) == 0 {
+                    break;
+                }
+            }
+        } else {
+            call(thread);
+            calling.fetch_sub(1, Ordering::Relaxed);
+        }
+    });
+    assert!(replaced.into_inner() > 0);
+}
+
+const CALLS: u32 = 10_000;
+
+#[test]
+fn no_failure_is_lost_while_the_settings_are_replaced() {
+    let of = |threshold| Config::new().with_trip(ConsecutiveFailures::new(threshold).expect("a good threshold"));
+    let breaker = LiveCircuitBreaker::with_observer(of(50_000).validate().expect("good"), Totals::<Atomic>::new(()));
+    call_while_settings_change(&breaker, &[of(40_000), of(60_000)], |_| {
+        (0..CALLS).for_each(|_| breaker.try_acquire(Instant::START).expect("closed").failure());
+    });
+    let failures = (THREADS - 1) * CALLS;
+    assert_eq!(breaker.snapshot(&Instant::START).counts.failures, failures);
+    assert_eq!(breaker.state(), StateKind::Closed);
+    // What is in force is one of the settings: the next failures open, no sooner and no later.
+    let more = (failures..).take_while(|_| breaker.try_acquire(Instant::START).map(|call| call.failure()).is_ok());
+    let opened = failures + u32::try_from(more.count()).expect("few");
+    assert!([40_000, 60_000].contains(&opened), "opened after {opened}");
+    assert_eq!(breaker.observer().failures(), u64::from(opened));
+}
+
+#[test]
+fn a_window_that_is_replaced_under_way_still_holds_the_last_calls() {
+    let of = |window| {
+        let rate = FailureRate::new(Ratio::percent(100), window).expect("a good rate");
+        Config::new().with_trip(rate)
+    };
+    let breaker = LiveCircuitBreaker::with_observer(of(47).validate().expect("good"), Totals::<Atomic>::new(()));
+    call_while_settings_change(&breaker, &[of(5), of(47), of(20)], |_| {
+        for call in 0..CALLS {
+            let permit = breaker.try_acquire(Instant::START).expect("never all of them fail");
+            if call % 8 == 0 { permit.failure() } else { permit.success() }
+        }
+    });
+    breaker.reconfigure(of(10).validate().expect("good"), &Instant::START);
+    (0..10).for_each(|_| breaker.try_acquire(Instant::START).expect("closed").success());
+    assert_eq!(breaker.snapshot(&Instant::START).counts, Counts { calls: 10, failures: 0, slow: 0 });
+    let totals = breaker.observer();
+    assert_eq!(totals.successes() + totals.failures(), u64::from((THREADS - 1) * CALLS + 10));
+}
+
+#[test]
+fn probes_all_come_back_while_the_settings_are_replaced() {
+    let of = |successes, trials| Config::new().with_trials(successes, trials).without_half_open_deadline();
+    let breaker = LiveCircuitBreaker::with_observer(of(3, 9).validate().expect("good"), Totals::<Atomic>::new(()));
+    let rounds = AtomicU32::new(0);
+    call_while_settings_change(&breaker, &[of(1, 1), of(9, 9), of(2, 5), of(5, 7).with_full_trial()], |_| {
+        for call in 0..CALLS {
+            if breaker.state() == StateKind::Closed {
+                breaker.half_open(&Instant::START);
+                rounds.fetch_add(1, Ordering::Relaxed);
+            }
+            match breaker.try_acquire(Instant::START) {
+                Ok(permit) if call % 16 == 0 => drop(permit),
+                Ok(permit) => permit.success(),
+                Err(rejected) => assert_eq!(rejected.reason(), Reason::ProbesOut),
+            }
+        }
+    });
+    assert!(rounds.into_inner() > 10);
+    // However it was left, some good probes close it: no slot is lost, and no verdict is waited for in vain.
+    for _ in 0..9 {
+        if breaker.state() == StateKind::HalfOpen {
+            breaker.try_acquire(Instant::START).expect("a free probe").success();
+        }
+    }
+    assert_eq!((breaker.state(), breaker.snapshot(&Instant::START).probes), (StateKind::Closed, 0));
+    let totals = breaker.observer();
+    let over = [totals.successes(), totals.failures(), totals.ignored(), totals.abandoned(), totals.late()];
+    assert_eq!(over.iter().sum::<u64>(), totals.admitted());
+}
+
+#[test]
+fn replacements_form_one_chain_each_carrying_over_from_the_one_before() {
+    let cell = <Swapped<u32> as SettingsCell<u32>>::NEW;
+    let chain = Mutex::new(Vec::new());
+    on_threads(|thread| {
+        for round in 0..500 {
+            let next = 1 + thread * 500 + round;
+            cell.replace(&0, next, |from| chain.lock().expect("no panic under it").push((*from, next)));
+        }
+    });
+    let mut last = 0;
+    for (from, to) in chain.into_inner().expect("no panic under it") {
+        assert_eq!(from, last);
+        last = to;
+    }
+    assert_eq!(cell.with(&0, |settings| *settings), last);
+}
+
 #[test]
 fn atomic_policies_are_shared_between_threads() {
     fn check<T: Send + Sync>() {}
     check::<CircuitBreaker>();
+    check::<LiveCircuitBreaker>();
     check::<Bulkhead>();
     // Whatever the state is: none is ever shared.
     check::<AtomicCell<core::cell::Cell<u8>>>();
