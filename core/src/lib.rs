@@ -48,6 +48,7 @@ pub mod retry;
 mod rng;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod throttle;
 mod time;
 pub mod timeout;
 pub mod window;

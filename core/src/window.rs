@@ -177,7 +177,7 @@ impl<A: Accumulate, const BUCKETS: usize> TimeWindow<A, BUCKETS> {
     pub fn sum(&self, length: Span, now: Instant) -> A {
         let (mut sum, mut index, mut ends) = (self.total, self.newest, self.ends);
         for _ in 0..BUCKETS {
-            if now < ends {
+            if is_before(now, ends) {
                 return sum;
             }
             index = Self::after(index);
@@ -186,7 +186,7 @@ impl<A: Accumulate, const BUCKETS: usize> TimeWindow<A, BUCKETS> {
             }
             ends = ends.after(length);
         }
-        if now < ends { sum } else { A::FRESH }
+        if is_before(now, ends) { sum } else { A::FRESH }
     }
 
     /// Carries the window over to buckets of another length: each stays as many buckets old as it is.
@@ -203,7 +203,7 @@ impl<A: Accumulate, const BUCKETS: usize> TimeWindow<A, BUCKETS> {
     /// Begins new buckets until `now` is in the newest.
     fn advance(&mut self, length: Span, now: Instant) {
         for _ in 0..BUCKETS {
-            if now < self.ends {
+            if is_before(now, self.ends) {
                 return;
             }
             self.newest = Self::after(self.newest);
@@ -213,11 +213,16 @@ impl<A: Accumulate, const BUCKETS: usize> TimeWindow<A, BUCKETS> {
             }
             self.ends = self.ends.after(length);
         }
-        if now >= self.ends {
+        if !is_before(now, self.ends) {
             // Idle for longer than the window: the only place that divides.
             self.ends = end_of_bucket(length, now);
         }
     }
+}
+
+/// Whether a bucket that ends then is still the newest. The last one never ends: the clock goes no further.
+const fn is_before(now: Instant, ends: Instant) -> bool {
+    now.as_nanos() < ends.as_nanos() || ends.as_nanos() == Instant::MAX.as_nanos()
 }
 
 /// When the bucket of this instant ends.

@@ -116,6 +116,7 @@ impl<F: Part, T: Part, R: Part, L: Part, B: Part, C: Part, A: Part> Standard<F, 
 
     /// The pipeline of these parts, on this executor.
     #[must_use]
+    #[expect(clippy::type_complexity, reason = "one parameter for each part, in a type that has a name")]
     pub fn on<X>(self, executor: X) -> Pipeline<X, StandardLayers<F, T, R, L, B, C, A>> {
         let Self { fallback, total_timeout, retry, rate_limiter, bulkhead, breaker, attempt_timeout } = self;
         Pipeline::new(executor)

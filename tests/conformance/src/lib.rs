@@ -68,6 +68,7 @@ pub mod number;
 mod retry;
 pub mod rules;
 pub mod tape;
+mod throttle;
 pub mod vector;
 mod window;
 
@@ -105,6 +106,7 @@ pub fn judge(vector: &Vector<'_>, checks: &mut Checks) -> Verdict {
 // Apart, so that one pattern's state is off the stack before the next one's is on it.
 fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
     match vector.pattern {
+        "adaptive_throttle" => throttle::run(vector, checks),
         "breaker_metrics" | "circuit_breaker" => breaker::run(vector, checks),
         "bulkhead" => bulkhead::run(vector, checks),
         "composition" => composition::run(vector, checks),

@@ -25,8 +25,8 @@ fn bulkhead() -> Bulkhead<Local> {
     Bulkhead::new(valid!(bulkhead::Config::new(1).validate()))
 }
 
-fn fallback() -> Fallback<fn(Failure<Scripted>) -> Result<u32, Failure<Scripted>>> {
-    Fallback::new(|_| Ok(99))
+fn fallback() -> Fallback<impl Fn(Failure<Scripted>) -> Result<u32, Failure<Scripted>>> {
+    Fallback::new(|_: Failure<Scripted>| Ok(99))
 }
 
 fn parts(pipeline: impl ToString) -> Vec<String> {
