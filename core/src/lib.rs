@@ -43,6 +43,7 @@ mod outcome;
 pub mod pipeline;
 pub mod quantile;
 pub mod queue;
+pub mod rate_limiter;
 mod ratio;
 pub mod retry;
 mod rng;
