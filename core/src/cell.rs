@@ -51,7 +51,8 @@ pub trait SettingsCell<C: Copy> {
     /// A cell in which nothing has been replaced yet.
     const NEW: Self;
 
-    /// Looks at the settings in force, given the first ones.
+    /// Looks at the settings in force, given the first ones. `f` runs outside any lock: it may do anything, replacing them
+    /// included.
     fn with<R>(&self, first: &C, f: impl FnOnce(&C) -> R) -> R;
 }
 

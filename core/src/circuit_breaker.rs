@@ -64,7 +64,7 @@ mod machine;
 mod totals;
 pub mod trip;
 
-use machine::{Admission, Phase, Report, Settled, Ticket};
+use machine::{Admission, Change, Glance, Phase, Report, Settled, Ticket};
 
 pub use layer::BreakerState;
 pub use machine::State;
@@ -308,27 +308,8 @@ impl<T: Copy + Trip> Config<T> {
 
     /// Whether it matters how long a call takes.
     fn is_timed(&self) -> bool {
-        self.limits_abandoned() || self.trip.slow_after() != Span::MAX
-    }
-
-    fn limits_abandoned(&self) -> bool {
-        !self.abandoned_after.is_zero() && self.abandoned_after != Span::MAX
-    }
-
-    /// Whether it matters how long a call has taken that ends like this; `None` is an abandoned one.
-    fn measures(&self, verdict: Option<Verdict>) -> bool {
-        verdict.is_none() && self.limits_abandoned() || self.trip.slow_after() != Span::MAX
-    }
-
-    /// What a call counts as that took so long, and what is told of it; `None` is an abandoned one.
-    fn judge(&self, verdict: Option<Verdict>, took: Span) -> (Verdict, Called) {
-        match verdict {
-            Some(verdict) => (verdict, Called::Recorded(verdict.outcome())),
-            None if self.abandoned_after.is_zero() || took > self.abandoned_after => {
-                (Verdict::TRANSIENT, Called::Recorded(Outcome::Failure))
-            }
-            None => (Verdict::IGNORED, Called::Abandoned),
-        }
+        let limited = !self.abandoned_after.is_zero() && self.abandoned_after != Span::MAX;
+        limited || self.trip.slow_after() != Span::MAX
     }
 }
 
@@ -386,24 +367,6 @@ pub struct Snapshot {
     pub probes: u32,
     /// When the state ends by itself.
     pub until: Option<Instant>,
-}
-
-/// A clock that may have been read before.
-struct Reading<'c, C> {
-    now: Option<Instant>,
-    clock: &'c C,
-}
-
-impl<'c, C: Clock> Reading<'c, C> {
-    fn new(at_once: bool, clock: &'c C) -> Self {
-        Self { now: at_once.then(|| clock.now()), clock }
-    }
-}
-
-impl<C: Clock> Clock for Reading<'_, C> {
-    fn now(&self) -> Instant {
-        self.now.unwrap_or_else(|| self.clock.now())
-    }
 }
 
 /// A circuit breaker: settings, a shared state, and a sink for its [`Transition`]s.
@@ -513,12 +476,10 @@ where
             return Err(rejected);
         }
         loop {
-            let (admission, transition) = self.configured(|config| self.cell.update(|state| state.admit(config, now)));
-            self.tell(transition);
-            match admission {
+            match self.configured(|config| self.cell.update(|state| state.admit(config, now))) {
                 Admission::Admitted { generation, probe } => return Ok((generation, probe, now)),
                 Admission::Rejected(rejected) => return Err(rejected),
-                Admission::Again => {}
+                Admission::Again(change) => self.tell(Some(change)),
             }
         }
     }
@@ -539,38 +500,57 @@ where
             // Most often there is nothing to write: a success changes nothing while all is well.
             (good && self.cell.read(|state| state.is_unmoved_by_success(config, ticket)), now)
         });
+        let called = Called::Recorded(verdict.outcome());
         match (unmoved, now) {
-            (true, _) => self.observer.called(Called::Recorded(Outcome::Success)),
-            (false, Some(now)) => self.record(ticket, Some(verdict), &now),
-            (false, None) => self.record(ticket, Some(verdict), clock),
+            (true, _) => self.observer.called(called),
+            (false, Some(now)) => self.record(ticket, verdict, called, &now),
+            (false, None) => self.record(ticket, verdict, called, clock),
         }
     }
 
-    /// Reports for a ticket; `None` is for a call that was cancelled, panicked or was forgotten.
+    /// `called` is what the observer is told of a report that counts. Where it matters how long the call took, the clock has been
+    /// read and is an instant.
     #[inline(never)]
-    fn record(&self, ticket: Ticket, verdict: Option<Verdict>, clock: &impl Clock) {
-        let (settled, called, transition) = self.configured(|config| {
-            let clock = Reading::new(config.measures(verdict), clock);
-            let took = clock.now.map_or(Span::ZERO, |now| ticket.took(now));
-            let (verdict, called) = config.judge(verdict, took);
-            let report = Report { verdict, took };
+    fn record(&self, ticket: Ticket, verdict: Verdict, called: Called, clock: &impl Clock) {
+        self.configured(|config| {
+            let timed = config.trip.slow_after() != Span::MAX && verdict.outcome() != Outcome::Ignored;
+            let report = Report { verdict, took: if timed { ticket.took(clock.now()) } else { Span::ZERO } };
             // Most often the breaker is closed and stays so: that needs neither the time nor an event.
-            let (settled, transition) = match self.cell.update(|state| state.settle_closed(config, ticket, report)) {
-                Some(settled) => (settled, None),
-                None => update_timed(&self.cell, &clock, |state, now| state.settle(config, ticket, report, now)),
+            let settled = match self.cell.update(|state| state.settle_closed(config, ticket, report)) {
+                Glance::Done => return self.observer.called(called),
+                Glance::Late => Settled::Late,
+                Glance::NotYet => {
+                    update_timed(&self.cell, clock, |state, now| state.settle(config, ticket, report, now))
+                }
             };
-            (settled, called, transition)
-        });
-        match (settled, called) {
-            // Giving up late is no outcome.
-            (Settled::Done, called)
-            | (Settled::Late, called @ (Called::Abandoned | Called::Recorded(Outcome::Ignored))) => {
-                self.observer.called(called);
+            match settled {
+                Settled::Unrecorded => {}
+                // Giving up late is no outcome.
+                late if late.is_late() && verdict.outcome() != Outcome::Ignored => self.observer.called(Called::Late),
+                _ => self.observer.called(called),
             }
-            (Settled::Late, _) => self.observer.called(Called::Late),
-            (Settled::Unrecorded, _) => {}
+            if let Settled::Changed(change) = settled {
+                self.tell(Some(change));
+            }
+        });
+    }
+
+    /// Reports for a ticket whose call was cancelled, panicked or was forgotten.
+    fn abandon(&self, ticket: Ticket, clock: &impl Clock) {
+        let failed = Called::Recorded(Outcome::Failure);
+        let (limit, timed) = self.configured(|config| (config.abandoned_after, config.trip.slow_after() != Span::MAX));
+        match limit {
+            Span::MAX => self.record(ticket, Verdict::IGNORED, Called::Abandoned, clock),
+            Span::ZERO if !timed => self.record(ticket, Verdict::TRANSIENT, failed, clock),
+            limit => {
+                let now = clock.now();
+                if limit.is_zero() || ticket.took(now) > limit {
+                    self.record(ticket, Verdict::TRANSIENT, failed, &now);
+                } else {
+                    self.record(ticket, Verdict::IGNORED, Called::Abandoned, &now);
+                }
+            }
         }
-        self.tell(transition);
     }
 
     /// Moves on if the state's own time is over: to half-open after the open period, to open after the half-open deadline.
@@ -580,8 +560,8 @@ where
             return;
         }
         let now = clock.now();
-        let transition = self.configured(|config| self.cell.update(|state| state.expire(config, now)));
-        self.tell(transition);
+        let change = self.configured(|config| self.cell.update(|state| state.expire(config, now)));
+        self.tell(change);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
@@ -618,13 +598,8 @@ where
     /// how often in a row it has reopened stays.
     pub fn half_open(&self, clock: &impl Clock) {
         let now = clock.now();
-        let transition = self.configured(|config| {
-            self.cell.update(|state| {
-                let next = State::half_open(config, state.reopened(), now);
-                Some(state.enter(config, next, Some(now)))
-            })
-        });
-        self.tell(transition);
+        let change = self.configured(|config| self.cell.update(|state| Some(state.half_open(config, now))));
+        self.tell(change);
     }
 
     /// The state as the last call left it.
@@ -651,14 +626,19 @@ where
     }
 
     fn force(&self, phase: Phase<T::Meter>) {
-        let transition = self.configured(|config| self.cell.update(|state| Some(state.enter(config, phase, None))));
-        self.tell(transition);
+        let change = self.configured(|config| {
+            self.cell.update(|state| {
+                let counts = state.counts(config, None);
+                Some(state.enter(phase, counts))
+            })
+        });
+        self.tell(change);
     }
 
     #[inline]
-    fn tell(&self, transition: Option<Transition>) {
-        if let Some(transition) = transition {
-            self.observer.observe(&transition);
+    fn tell(&self, change: Option<Change>) {
+        if let Some(change) = change {
+            self.observer.observe(&change.into());
         }
     }
 }
@@ -677,11 +657,11 @@ where
     /// counted at this very moment counts by the settings that it began with.
     pub fn reconfigure(&self, config: Valid<Config<T>>, clock: &impl Clock) {
         let (config, now) = (config.get(), clock.now());
-        let mut transition = None;
+        let mut change = None;
         self.settings.replace(&self.config, config, |from| {
-            transition = self.cell.update(|state| state.reconfigure(from, &config, now));
+            change = self.cell.update(|state| state.reconfigure(from, &config, now));
         });
-        self.tell(transition);
+        self.tell(change);
     }
 }
 
@@ -794,7 +774,7 @@ where
 {
     #[inline]
     fn drop(&mut self) {
-        self.breaker.record(self.ticket, None, &self.clock);
+        self.breaker.abandon(self.ticket, &self.clock);
     }
 }
 

@@ -553,11 +553,10 @@ fn a_condition_that_asks_how_long_calls_take_costs_two_readings_a_call() {
     type Counted<'a> = Permit<'a, Local, SlowInARow, (), &'a RunningClock>;
     let ends: [fn(Counted<'_>); 4] =
         [|call| call.success(), |call| call.failure(), |call| call.ignore(), |call| drop(call)];
-    for (calls, end) in (0..).zip(ends) {
-        assert_eq!(clock.readings.get(), 2 * calls);
+    for end in ends {
         end(breaker.try_acquire(&clock).expect("closed"));
     }
-    assert_eq!(clock.readings.get(), 2 * 4);
+    assert_eq!(clock.readings.get(), 2 + 2 + 2 + 1, "an abandoned call counts as nothing, however long it took");
     assert_eq!(breaker.snapshot(&at(0)).counts, Counts::default(), "none took longer than a millisecond");
 }
 
