@@ -20,33 +20,120 @@
 //! # States
 //!
 //! ```text
-//!              a trip condition is met                    by hand, from any state:
-//!   ┌────────┐ ─────────────────────────▶ ┌──────┐          Isolated     rejects all
-//!   │ Closed │                            │ Open │          Disabled     admits all, records nothing
-//!   └────────┘      ┌──────────┐ ◀─────── └──────┘          MetricsOnly  admits all, records, reports
-//!        ▲──────────│ HalfOpen │  open period is over
-//!   enough successes└──────────┘ ────────────▲
-//!                        too many failures, or its deadline
+//!              a trip condition is met,                   by hand, from any state:
+//!              or a verdict opens                           isolate       Isolated     rejects all
+//!   ┌────────┐ ─────────────────────────▶ ┌──────┐          disable       Disabled     admits all, records nothing
+//!   │ Closed │                            │ Open │          observe_only  MetricsOnly  admits all, records, reports
+//!   └────────┘      ┌──────────┐ ◀─────── └──────┘          reset         Closed       nothing counted
+//!        ▲──────────│ HalfOpen │  open period is over       open_until    Open         until then
+//!    enough good    └──────────┘ ────────────▲              half_open     HalfOpen     all probes to come
+//!      probes            too many bad probes, a verdict that opens, or its deadline
 //! ```
+//!
+//! A change by hand from one state into the same one begins it anew, and what was admitted before is late.
 //!
 //! # Defaults
 //!
 //! | what | default | range | at the extremes |
 //! | --- | --- | --- | --- |
 //! | trip condition | 5 consecutive failures | see [`trip`] | |
-//! | open period | [`OPEN_FOR`] (60 s) | above zero | `Duration::MAX` stays open until changed by hand |
-//! | successes to close | [`PROBES`] (3) of as many trials | 1 to 255 | |
+//! | slow calls | not timed | the condition's own, see [`Trip::slow_after`] | zero: every call that takes any time |
+//! | open period | [`OPEN_FOR`] (60 s) | 0 to `Duration::MAX` | `Duration::MAX`: until changed by hand; 0: the next call is a probe, and half-open needs a deadline of its own |
+//! | growth of the open period | none | [`with_open_backoff`](Config::with_open_backoff), [`with_open_time`](Config::with_open_time) | |
+//! | good probes to close | [`PROBES`] (3) of as many trials | 1 to 255 | |
 //! | probes at once | as many as trials | 1 to trials | |
+//! | half-open verdict | as soon as it is certain | [`with_full_trial`](Config::with_full_trial): when all trials are in | |
 //! | half-open deadline | as long as the open period | above zero | [`Config::without_half_open_deadline`]: waits for its probes for ever |
 //! | abandoned permit | [`Abandoned::Ignored`] | | |
+//!
+//! # Slow calls
+//! A call is slow when its verdict [says so](Verdict::with_slow), or when it takes longer than the limit of a
+//! condition that counts slow calls. Then every call is timed, which costs two readings of the clock; other
+//! conditions time nothing. A slow probe is as bad as a failed one, whatever the condition:
+//!
+//! ```
+//! use failsoft_core::{Instant, Verdict, cell::Local};
+//! use failsoft_core::circuit_breaker::{CircuitBreaker, Config, StateKind};
+//!
+//! let breaker = CircuitBreaker::<Local>::new(Config::new().with_trials(2, 3).validate()?);
+//! breaker.half_open(&Instant::START);
+//! for _ in 0..2 {
+//!     breaker.try_acquire(Instant::START)?.record(Verdict::SUCCESS.with_slow());
+//! }
+//! assert_eq!(breaker.state(), StateKind::Open);
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
+//! # How long it stays open
+//! For the configured period; or one that grows with each reopening ([`Growing`]); or what a function makes of the
+//! counts, of the reopenings and of the time ([`OpenTime`]). The outcome that opens may ask for longer, by its
+//! retry-after hint, and a verdict [may open](Verdict::with_opening) the breaker by itself: the caller has been
+//! banned for an hour, say.
+//!
+//! ```
+//! use core::time::Duration;
+//! use failsoft_core::{Instant, Verdict, cell::Local};
+//! use failsoft_core::circuit_breaker::{CircuitBreaker, Config};
+//!
+//! let breaker = CircuitBreaker::<Local>::new(Config::new().validate()?);
+//! let banned = Verdict::PERMANENT.with_opening().with_retry_after(Duration::from_secs(3_600));
+//! breaker.try_acquire(Instant::START)?.record(banned);
+//! let rejected = breaker.try_acquire(Instant::START).err().ok_or("open")?;
+//! assert_eq!(rejected.retry_at(), Some(Instant::from_millis(3_600_000)));
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
+//! # Other settings while it is in use
+//! A breaker of kind [`Live`](crate::cell::Live) takes other settings of the same type at any time, and keeps what it
+//! has counted, an open period under way, and its probes: see [`reconfigure`](CircuitBreaker::reconfigure). Other
+//! kinds pay nothing for it.
+//!
+//! ```
+//! use failsoft_core::{Instant, cell::{Live, Local}};
+//! use failsoft_core::circuit_breaker::{CircuitBreaker, Config, ConsecutiveFailures, StateKind};
+//!
+//! let breaker = CircuitBreaker::<Live<Local>>::new(Config::new().validate()?);
+//! for _ in 0..3 {
+//!     breaker.try_acquire(Instant::START)?.failure();
+//! }
+//! let stricter = Config::new().with_trip(ConsecutiveFailures::new(4)?).validate()?;
+//! breaker.reconfigure(stricter, &Instant::START);
+//! breaker.try_acquire(Instant::START)?.failure();
+//! assert_eq!(breaker.state(), StateKind::Open);
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
+//! # Dry run
+//! [`observe_only`](CircuitBreaker::observe_only) tries settings out on real traffic without rejecting any: each time
+//! that the breaker would have opened, it tells of one [`Transition`] from `MetricsOnly` to `Open`, with the counts,
+//! and stays as it is. It tells again after a recovery: once the condition was not met in between.
+//!
+//! ```
+//! use failsoft_core::{Instant, cell::Local};
+//! use failsoft_core::circuit_breaker::{CircuitBreaker, Config, StateKind, Transition};
+//!
+//! let would_open = core::cell::Cell::new(0);
+//! let count = |event: &Transition| {
+//!     if (event.from, event.to) == (StateKind::MetricsOnly, StateKind::Open) {
+//!         would_open.set(would_open.get() + event.counts.failures);
+//!     }
+//! };
+//! let breaker = CircuitBreaker::<Local, _, _>::with_observer(Config::new().validate()?, count);
+//! breaker.observe_only();
+//! for _ in 0..20 {
+//!     breaker.try_acquire(Instant::START)?.failure();
+//! }
+//! assert_eq!(would_open.get(), 5);
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
 //!
 //! # When not to use it
 //! For one's own overload (use a bulkhead or a rate limiter), and around things that fail one by one, such as a user's bad
 //! input: the breaker is for a dependency that fails as a whole.
 //!
 //! # Source
-//! Michael Nygard, "Release It!", 2007. Permits that carry a generation are as in gobreaker; the half-open verdict "as
-//! soon as it is certain" and the failure meter are ours.
+//! Michael Nygard, "Release It!", 2007. Permits that carry a generation are as in gobreaker, the full trial and slow
+//! calls as in Resilience4j; the half-open verdict "as soon as it is certain" and the failure meter are ours.
 
 use core::mem::ManuallyDrop;
 use core::time::Duration;
@@ -160,8 +247,8 @@ impl<T: Copy> Config<T> {
         }
     }
 
-    /// Stays open for this long. Zero is for breakers with a half-open deadline of their own: the next call after the opening is a
-    /// probe.
+    /// Stays open for this long. Zero is for breakers with a half-open deadline of their own: the next call after the
+    /// opening is a probe.
     #[must_use]
     pub const fn with_open_for(mut self, period: Duration) -> Self {
         self.open_for = Span::of(period);
@@ -200,22 +287,22 @@ impl<T: Copy> Config<T> {
         self.with_trip(trip)
     }
 
-    /// Closes after `successes` successful probes; the first failed one opens again.
+    /// Closes after `successes` good probes, which neither failed nor were slow; the first bad one opens again.
     #[must_use]
     pub const fn with_probes(self, successes: u32) -> Self {
         self.with_trials(successes, successes)
     }
 
-    /// Closes after `successes` out of `trials` probes; opens again as soon as that is out of reach. All `trials` may be out
-    /// at once, unless [`with_probes_at_once`](Self::with_probes_at_once) says less.
+    /// Closes after `successes` good ones out of `trials` probes; opens again as soon as that is out of reach. All
+    /// `trials` may be out at once, unless [`with_probes_at_once`](Self::with_probes_at_once) says less.
     #[must_use]
     pub const fn with_trials(mut self, successes: u32, trials: u32) -> Self {
         (self.successes, self.trials, self.probes) = (counted(successes), counted(trials), counted(trials));
         self
     }
 
-    /// Waits until all trials have reported before it decides, instead of deciding as soon as the verdict is certain. An
-    /// ignored or abandoned probe makes room for another one.
+    /// Waits until all trials have reported before it decides, instead of deciding as soon as the verdict is certain.
+    /// An ignored or abandoned probe makes room for another one.
     #[must_use]
     pub const fn with_full_trial(mut self) -> Self {
         self.full_trial = true;
@@ -295,8 +382,8 @@ impl<T: Copy + Trip> Config<T> {
         self.trip.open_span(opening)
     }
 
-    /// Never zero, as full jitter, a table or a function may have it where it is as long as the open period: half-open would be
-    /// over before its first probe, and so on in circles.
+    /// Never zero, as full jitter, a table or a function may have it where it is as long as the open period:
+    /// half-open would be over before its first probe, and so on in circles.
     fn half_open_span(&self, reopened: u8, now: Instant) -> Span {
         if self.half_open_as_open {
             let opening = Opening { configured: self.open_for, reopened, counts: Counts::default(), at: now };
@@ -341,8 +428,8 @@ pub struct Transition {
     pub to: StateKind,
     /// The generation that the change began; it wraps after 4,096.
     pub generation: u16,
-    /// How often in a row the breaker has reopened without closing in between: zero when it opens for the first time, and
-    /// wherever it neither is open nor half-open. It stops at 255.
+    /// How often in a row the breaker has reopened without closing in between: zero when it opens for the first time,
+    /// and wherever it neither is open nor half-open. It stops at 255.
     pub reopened: u8,
     /// What had been counted before the change, the outcome that caused it included. A failure meter can't be read without the
     /// time, which a change by hand does not take: there it shows zero.
@@ -435,8 +522,8 @@ where
     K: CellKind<State<T::Meter>>,
     O: Observer<Transition>,
 {
-    /// Asks to make a call. A closed breaker does not read the clock, unless it matters how long calls take. The permit keeps the
-    /// clock for its report: pass a reference to one that is not `Copy`.
+    /// Asks to make a call. A closed breaker does not read the clock, unless it matters how long calls take. The
+    /// permit keeps the clock for its report: pass a reference to one that is not `Copy`.
     ///
     /// # Errors
     /// The rejection, with the time to come back where it is known.
@@ -508,8 +595,8 @@ where
         }
     }
 
-    /// `called` is what the observer is told of a report that counts. Where it matters how long the call took, the clock has been
-    /// read and is an instant.
+    /// `called` is what the observer is told of a report that counts. Where it matters how long the call took, the
+    /// clock has been read and is an instant.
     #[inline(never)]
     fn record(&self, ticket: Ticket, verdict: Verdict, called: Called, clock: &impl Clock) {
         self.configured(|config| {
@@ -579,7 +666,8 @@ where
         self.force(Phase::Disabled);
     }
 
-    /// Lets everything pass but keeps counting, and reports when the breaker would have opened: a [dry run](self#dry-run).
+    /// Lets everything pass but keeps counting, and reports when the breaker would have opened: a [dry
+    /// run](self#dry-run).
     pub fn observe_only(&self) {
         self.force(Phase::MetricsOnly { meter: T::Meter::FRESH, tripped: false });
     }
@@ -594,8 +682,8 @@ where
         self.force(Phase::Open { until, reopened: 0 });
     }
 
-    /// Makes the breaker half-open with all its probes to come, whatever state it is in. The half-open deadline counts from now;
-    /// how often in a row it has reopened stays.
+    /// Makes the breaker half-open with all its probes to come, whatever state it is in. The half-open deadline
+    /// counts from now; how often in a row it has reopened stays.
     pub fn half_open(&self, clock: &impl Clock) {
         let now = clock.now();
         let change = self.configured(|config| self.cell.update(|state| Some(state.half_open(config, now))));
@@ -650,11 +738,11 @@ where
     K::Settings<Config<T>>: Replaceable<Config<T>>,
     O: Observer<Transition>,
 {
-    /// Replaces the settings while the breaker is in use. What has been counted stays, as far as the new condition can hold it; so
-    /// do an open period or a half-open deadline under way, and the probes that are out.
+    /// Replaces the settings while the breaker is in use. What has been counted stays, as far as the new condition
+    /// can hold it; so do an open period or a half-open deadline under way, and the probes that are out.
     ///
-    /// A half-open breaker is judged anew, and that may give an event; everything else is judged with the next outcome. A call that is being
-    /// counted at this very moment counts by the settings that it began with.
+    /// A half-open breaker is judged anew, and that may give an event; everything else is judged with the next
+    /// outcome. A call that is being counted at this very moment counts by the settings that it began with.
     pub fn reconfigure(&self, config: Valid<Config<T>>, clock: &impl Clock) {
         let (config, now) = (config.get(), clock.now());
         let mut change = None;
@@ -749,8 +837,8 @@ where
         self.record(Verdict::IGNORED);
     }
 
-    /// Reports a classifier's verdict. A retry-after hint makes the open period that it begins at least that long, and a verdict
-    /// that [opens](Verdict::opens) begins one whatever the condition says.
+    /// Reports a classifier's verdict. A retry-after hint makes the open period that it begins at least that long,
+    /// and a verdict that [opens](Verdict::opens) begins one whatever the condition says.
     #[inline]
     pub fn record(self, verdict: Verdict) {
         // Spent: there is nothing left to drop.

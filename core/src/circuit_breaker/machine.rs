@@ -386,7 +386,8 @@ impl<M: Copy + Fresh + PartialEq> State<M> {
         }
     }
 
-    /// In metrics only. `met` and `opened` say whether the condition was met, or an outcome would have opened the breaker by itself.
+    /// In metrics only. `met` and `opened` say whether the condition was met, or an outcome would have opened the
+    /// breaker by itself.
     fn settle_dry<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
@@ -472,8 +473,8 @@ impl<M: Copy + Fresh + PartialEq> State<M> {
         }
     }
 
-    /// Carries what has been counted over to other settings. Half-open, which may be decided by them, has to be judged anew: no
-    /// further report may come.
+    /// Carries what has been counted over to other settings. Half-open, which may be decided by them, has to be
+    /// judged anew: no further report may come.
     pub(super) fn reconfigure<T: Copy + Trip<Meter = M>>(
         &mut self,
         from: &Config<T>,
@@ -493,7 +494,8 @@ impl<M: Copy + Fresh + PartialEq> State<M> {
         }
     }
 
-    /// The one way into another phase: a new generation, and the event that tells of it, with what had been counted before.
+    /// The one way into another phase: a new generation, and the event that tells of it, with what had been counted
+    /// before.
     pub(super) fn enter(&mut self, next: Phase<M>, counts: Counts) -> Change {
         let from = self.kind();
         *self = Self { phase: next, generation: self.generation.wrapping_add(1) % GENERATIONS };
