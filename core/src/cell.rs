@@ -51,14 +51,15 @@ pub trait SettingsCell<C: Copy> {
     /// A cell in which nothing has been replaced yet.
     const NEW: Self;
 
-    /// Looks at the settings in force, given the first ones.
+    /// Looks at the settings in force, given the first ones. `f` runs outside any lock: it may do anything, replacing
+    /// them included.
     fn with<R>(&self, first: &C, f: impl FnOnce(&C) -> R) -> R;
 }
 
 /// A place whose settings can be replaced.
 pub trait Replaceable<C: Copy>: SettingsCell<C> {
-    /// Puts these settings in force, and lets `carry` see the ones before, given the first ones. Replacements happen one after
-    /// the other, each with its `carry`.
+    /// Puts these settings in force, and lets `carry` see the ones before, given the first ones. Replacements happen
+    /// one after the other, each with its `carry`.
     fn replace(&self, first: &C, settings: C, carry: impl FnOnce(&C));
 }
 
@@ -124,7 +125,8 @@ impl<C: Copy, T: StateCell<Replaced<C>>> SettingsCell<C> for T {
 
 impl<C: Copy, T: StateCell<Replaced<C>>> Replaceable<C> for T {
     fn replace(&self, first: &C, settings: C, carry: impl FnOnce(&C)) {
-        // Within the update, so that two replacements don't mix. A cell that runs it again finds that it has been carried.
+        // Within the update, so that two replacements don't mix. A cell that runs it again finds that it has been
+        // carried.
         let mut carry = Some(carry);
         self.update(|replaced| {
             if let Some(carry) = carry.take() {

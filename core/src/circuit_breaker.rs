@@ -20,33 +20,120 @@
 //! # States
 //!
 //! ```text
-//!              a trip condition is met                    by hand, from any state:
-//!   ┌────────┐ ─────────────────────────▶ ┌──────┐          Isolated     rejects all
-//!   │ Closed │                            │ Open │          Disabled     admits all, records nothing
-//!   └────────┘      ┌──────────┐ ◀─────── └──────┘          MetricsOnly  admits all, records, reports
-//!        ▲──────────│ HalfOpen │  open period is over
-//!   enough successes└──────────┘ ────────────▲
-//!                        too many failures, or its deadline
+//!              a trip condition is met,                   by hand, from any state:
+//!              or a verdict opens                           isolate       Isolated     rejects all
+//!   ┌────────┐ ─────────────────────────▶ ┌──────┐          disable       Disabled     admits all, records nothing
+//!   │ Closed │                            │ Open │          observe_only  MetricsOnly  admits all, records, reports
+//!   └────────┘      ┌──────────┐ ◀─────── └──────┘          reset         Closed       nothing counted
+//!        ▲──────────│ HalfOpen │  open period is over       open_until    Open         until then
+//!    enough good    └──────────┘ ────────────▲              half_open     HalfOpen     all probes to come
+//!      probes            too many bad probes, a verdict that opens, or its deadline
 //! ```
+//!
+//! A change by hand from one state into the same one begins it anew, and what was admitted before is late.
 //!
 //! # Defaults
 //!
 //! | what | default | range | at the extremes |
 //! | --- | --- | --- | --- |
 //! | trip condition | 5 consecutive failures | see [`trip`] | |
-//! | open period | [`OPEN_FOR`] (60 s) | above zero | `Duration::MAX` stays open until changed by hand |
-//! | successes to close | [`PROBES`] (3) of as many trials | 1 to 255 | |
+//! | slow calls | not timed | the condition's own, see [`Trip::slow_after`] | zero: every call that takes any time |
+//! | open period | [`OPEN_FOR`] (60 s) | 0 to `Duration::MAX` | `Duration::MAX`: until changed by hand; 0: the next call is a probe, and half-open needs a deadline of its own |
+//! | growth of the open period | none | [`with_open_backoff`](Config::with_open_backoff), [`with_open_time`](Config::with_open_time) | |
+//! | good probes to close | [`PROBES`] (3) of as many trials | 1 to 255 | |
 //! | probes at once | as many as trials | 1 to trials | |
+//! | half-open verdict | as soon as it is certain | [`with_full_trial`](Config::with_full_trial): when all trials are in | |
 //! | half-open deadline | as long as the open period | above zero | [`Config::without_half_open_deadline`]: waits for its probes for ever |
 //! | abandoned permit | [`Abandoned::Ignored`] | | |
+//!
+//! # Slow calls
+//! A call is slow when its verdict [says so](Verdict::with_slow), or when it takes longer than the limit of a
+//! condition that counts slow calls. Then every call is timed, which costs two readings of the clock; other
+//! conditions time nothing. A slow probe is as bad as a failed one, whatever the condition:
+//!
+//! ```
+//! use failsoft_core::{Instant, Verdict, cell::Local};
+//! use failsoft_core::circuit_breaker::{CircuitBreaker, Config, StateKind};
+//!
+//! let breaker = CircuitBreaker::<Local>::new(Config::new().with_trials(2, 3).validate()?);
+//! breaker.half_open(&Instant::START);
+//! for _ in 0..2 {
+//!     breaker.try_acquire(Instant::START)?.record(Verdict::SUCCESS.with_slow());
+//! }
+//! assert_eq!(breaker.state(), StateKind::Open);
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
+//! # How long it stays open
+//! For the configured period; or one that grows with each reopening ([`Growing`]); or what a function makes of the
+//! counts, of the reopenings and of the time ([`OpenTime`]). The outcome that opens may ask for longer, by its
+//! retry-after hint, and a verdict [may open](Verdict::with_opening) the breaker by itself: the caller has been
+//! banned for an hour, say.
+//!
+//! ```
+//! use core::time::Duration;
+//! use failsoft_core::{Instant, Verdict, cell::Local};
+//! use failsoft_core::circuit_breaker::{CircuitBreaker, Config};
+//!
+//! let breaker = CircuitBreaker::<Local>::new(Config::new().validate()?);
+//! let banned = Verdict::PERMANENT.with_opening().with_retry_after(Duration::from_secs(3_600));
+//! breaker.try_acquire(Instant::START)?.record(banned);
+//! let rejected = breaker.try_acquire(Instant::START).err().ok_or("open")?;
+//! assert_eq!(rejected.retry_at(), Some(Instant::from_millis(3_600_000)));
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
+//! # Other settings while it is in use
+//! A breaker of kind [`Live`](crate::cell::Live) takes other settings of the same type at any time, and keeps what it
+//! has counted, an open period under way, and its probes: see [`reconfigure`](CircuitBreaker::reconfigure). Other
+//! kinds pay nothing for it.
+//!
+//! ```
+//! use failsoft_core::{Instant, cell::{Live, Local}};
+//! use failsoft_core::circuit_breaker::{CircuitBreaker, Config, ConsecutiveFailures, StateKind};
+//!
+//! let breaker = CircuitBreaker::<Live<Local>>::new(Config::new().validate()?);
+//! for _ in 0..3 {
+//!     breaker.try_acquire(Instant::START)?.failure();
+//! }
+//! let stricter = Config::new().with_trip(ConsecutiveFailures::new(4)?).validate()?;
+//! breaker.reconfigure(stricter, &Instant::START);
+//! breaker.try_acquire(Instant::START)?.failure();
+//! assert_eq!(breaker.state(), StateKind::Open);
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
+//! # Dry run
+//! [`observe_only`](CircuitBreaker::observe_only) tries settings out on real traffic without rejecting any: each time
+//! that the breaker would have opened, it tells of one [`Transition`] from `MetricsOnly` to `Open`, with the counts,
+//! and stays as it is. It tells again after a recovery: once the condition was not met in between.
+//!
+//! ```
+//! use failsoft_core::{Instant, cell::Local};
+//! use failsoft_core::circuit_breaker::{CircuitBreaker, Config, StateKind, Transition};
+//!
+//! let would_open = core::cell::Cell::new(0);
+//! let count = |event: &Transition| {
+//!     if (event.from, event.to) == (StateKind::MetricsOnly, StateKind::Open) {
+//!         would_open.set(would_open.get() + event.counts.failures);
+//!     }
+//! };
+//! let breaker = CircuitBreaker::<Local, _, _>::with_observer(Config::new().validate()?, count);
+//! breaker.observe_only();
+//! for _ in 0..20 {
+//!     breaker.try_acquire(Instant::START)?.failure();
+//! }
+//! assert_eq!(would_open.get(), 5);
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
 //!
 //! # When not to use it
 //! For one's own overload (use a bulkhead or a rate limiter), and around things that fail one by one, such as a user's bad
 //! input: the breaker is for a dependency that fails as a whole.
 //!
 //! # Source
-//! Michael Nygard, "Release It!", 2007. Permits that carry a generation are as in gobreaker; the half-open verdict "as
-//! soon as it is certain" and the failure meter are ours.
+//! Michael Nygard, "Release It!", 2007. Permits that carry a generation are as in gobreaker, the full trial and slow
+//! calls as in Resilience4j; the half-open verdict "as soon as it is certain" and the failure meter are ours.
 
 use core::mem::ManuallyDrop;
 use core::time::Duration;
@@ -64,7 +151,7 @@ mod machine;
 mod totals;
 pub mod trip;
 
-use machine::{Admission, Phase, Report, Settled, Ticket};
+use machine::{Admission, Change, Glance, Phase, Report, Settled, Ticket};
 
 pub use layer::BreakerState;
 pub use machine::State;
@@ -161,8 +248,8 @@ impl<T: Copy> Config<T> {
         }
     }
 
-    /// Stays open for this long. Zero is for breakers with a half-open deadline of their own: the next call after the opening is a
-    /// probe.
+    /// Stays open for this long. Zero is for breakers with a half-open deadline of their own: the next call after the
+    /// opening is a probe.
     #[must_use]
     pub const fn with_open_for(mut self, period: Duration) -> Self {
         self.open_for = Span::of(period);
@@ -201,22 +288,22 @@ impl<T: Copy> Config<T> {
         self.with_trip(trip)
     }
 
-    /// Closes after `successes` successful probes; the first failed one opens again.
+    /// Closes after `successes` good probes, which neither failed nor were slow; the first bad one opens again.
     #[must_use]
     pub const fn with_probes(self, successes: u32) -> Self {
         self.with_trials(successes, successes)
     }
 
-    /// Closes after `successes` out of `trials` probes; opens again as soon as that is out of reach. All `trials` may be out
-    /// at once, unless [`with_probes_at_once`](Self::with_probes_at_once) says less.
+    /// Closes after `successes` good ones out of `trials` probes; opens again as soon as that is out of reach. All
+    /// `trials` may be out at once, unless [`with_probes_at_once`](Self::with_probes_at_once) says less.
     #[must_use]
     pub const fn with_trials(mut self, successes: u32, trials: u32) -> Self {
         (self.successes, self.trials, self.probes) = (counted(successes), counted(trials), counted(trials));
         self
     }
 
-    /// Waits until all trials have reported before it decides, instead of deciding as soon as the verdict is certain. An
-    /// ignored or abandoned probe makes room for another one.
+    /// Waits until all trials have reported before it decides, instead of deciding as soon as the verdict is certain.
+    /// An ignored or abandoned probe makes room for another one.
     #[must_use]
     pub const fn with_full_trial(mut self) -> Self {
         self.full_trial = true;
@@ -296,8 +383,8 @@ impl<T: Copy + Trip> Config<T> {
         self.trip.open_span(opening)
     }
 
-    /// Never zero, as full jitter, a table or a function may have it where it is as long as the open period: half-open would be
-    /// over before its first probe, and so on in circles.
+    /// Never zero, as full jitter, a table or a function may have it where it is as long as the open period:
+    /// half-open would be over before its first probe, and so on in circles.
     fn half_open_span(&self, reopened: u8, now: Instant) -> Span {
         if self.half_open_as_open {
             let opening = Opening { configured: self.open_for, reopened, counts: Counts::default(), at: now };
@@ -309,27 +396,8 @@ impl<T: Copy + Trip> Config<T> {
 
     /// Whether it matters how long a call takes.
     fn is_timed(&self) -> bool {
-        self.limits_abandoned() || self.trip.slow_after() != Span::MAX
-    }
-
-    fn limits_abandoned(&self) -> bool {
-        !self.abandoned_after.is_zero() && self.abandoned_after != Span::MAX
-    }
-
-    /// Whether it matters how long a call has taken that ends like this; `None` is an abandoned one.
-    fn measures(&self, verdict: Option<Verdict>) -> bool {
-        verdict.is_none() && self.limits_abandoned() || self.trip.slow_after() != Span::MAX
-    }
-
-    /// What a call counts as that took so long, and what is told of it; `None` is an abandoned one.
-    fn judge(&self, verdict: Option<Verdict>, took: Span) -> (Verdict, Called) {
-        match verdict {
-            Some(verdict) => (verdict, Called::Recorded(verdict.outcome())),
-            None if self.abandoned_after.is_zero() || took > self.abandoned_after => {
-                (Verdict::TRANSIENT, Called::Recorded(Outcome::Failure))
-            }
-            None => (Verdict::IGNORED, Called::Abandoned),
-        }
+        let limited = !self.abandoned_after.is_zero() && self.abandoned_after != Span::MAX;
+        limited || self.trip.slow_after() != Span::MAX
     }
 }
 
@@ -361,8 +429,8 @@ pub struct Transition {
     pub to: StateKind,
     /// The generation that the change began; it wraps after 4,096.
     pub generation: u16,
-    /// How often in a row the breaker has reopened without closing in between: zero when it opens for the first time, and
-    /// wherever it neither is open nor half-open. It stops at 255.
+    /// How often in a row the breaker has reopened without closing in between: zero when it opens for the first time,
+    /// and wherever it neither is open nor half-open. It stops at 255.
     pub reopened: u8,
     /// What had been counted before the change, the outcome that caused it included. A failure meter can't be read without the
     /// time, which a change by hand does not take: there it shows zero.
@@ -387,24 +455,6 @@ pub struct Snapshot {
     pub probes: u32,
     /// When the state ends by itself.
     pub until: Option<Instant>,
-}
-
-/// A clock that may have been read before.
-struct Reading<'c, C> {
-    now: Option<Instant>,
-    clock: &'c C,
-}
-
-impl<'c, C: Clock> Reading<'c, C> {
-    fn new(at_once: bool, clock: &'c C) -> Self {
-        Self { now: at_once.then(|| clock.now()), clock }
-    }
-}
-
-impl<C: Clock> Clock for Reading<'_, C> {
-    fn now(&self) -> Instant {
-        self.now.unwrap_or_else(|| self.clock.now())
-    }
 }
 
 /// A circuit breaker: settings, a shared state, and a sink for its [`Transition`]s.
@@ -473,8 +523,8 @@ where
     K: CellKind<State<T::Meter>>,
     O: Observer<Transition>,
 {
-    /// Asks to make a call. A closed breaker does not read the clock, unless it matters how long calls take. The permit keeps the
-    /// clock for its report: pass a reference to one that is not `Copy`.
+    /// Asks to make a call. A closed breaker does not read the clock, unless it matters how long calls take. The
+    /// permit keeps the clock for its report: pass a reference to one that is not `Copy`.
     ///
     /// # Errors
     /// The rejection, with the time to come back where it is known.
@@ -514,12 +564,10 @@ where
             return Err(rejected);
         }
         loop {
-            let (admission, transition) = self.configured(|config| self.cell.update(|state| state.admit(config, now)));
-            self.tell(transition);
-            match admission {
+            match self.configured(|config| self.cell.update(|state| state.admit(config, now))) {
                 Admission::Admitted { generation, probe } => return Ok((generation, probe, now)),
                 Admission::Rejected(rejected) => return Err(rejected),
-                Admission::Again => {}
+                Admission::Again(change) => self.tell(Some(change)),
             }
         }
     }
@@ -540,38 +588,57 @@ where
             // Most often there is nothing to write: a success changes nothing while all is well.
             (good && self.cell.read(|state| state.is_unmoved_by_success(config, ticket)), now)
         });
+        let called = Called::Recorded(verdict.outcome());
         match (unmoved, now) {
-            (true, _) => self.observer.called(Called::Recorded(Outcome::Success)),
-            (false, Some(now)) => self.record(ticket, Some(verdict), &now),
-            (false, None) => self.record(ticket, Some(verdict), clock),
+            (true, _) => self.observer.called(called),
+            (false, Some(now)) => self.record(ticket, verdict, called, &now),
+            (false, None) => self.record(ticket, verdict, called, clock),
         }
     }
 
-    /// Reports for a ticket; `None` is for a call that was cancelled, panicked or was forgotten.
+    /// `called` is what the observer is told of a report that counts. Where it matters how long the call took, the
+    /// clock has been read and is an instant.
     #[inline(never)]
-    fn record(&self, ticket: Ticket, verdict: Option<Verdict>, clock: &impl Clock) {
-        let (settled, called, transition) = self.configured(|config| {
-            let clock = Reading::new(config.measures(verdict), clock);
-            let took = clock.now.map_or(Span::ZERO, |now| ticket.took(now));
-            let (verdict, called) = config.judge(verdict, took);
-            let report = Report { verdict, took };
+    fn record(&self, ticket: Ticket, verdict: Verdict, called: Called, clock: &impl Clock) {
+        self.configured(|config| {
+            let timed = config.trip.slow_after() != Span::MAX && verdict.outcome() != Outcome::Ignored;
+            let report = Report { verdict, took: if timed { ticket.took(clock.now()) } else { Span::ZERO } };
             // Most often the breaker is closed and stays so: that needs neither the time nor an event.
-            let (settled, transition) = match self.cell.update(|state| state.settle_closed(config, ticket, report)) {
-                Some(settled) => (settled, None),
-                None => update_timed(&self.cell, &clock, |state, now| state.settle(config, ticket, report, now)),
+            let settled = match self.cell.update(|state| state.settle_closed(config, ticket, report)) {
+                Glance::Done => return self.observer.called(called),
+                Glance::Late => Settled::Late,
+                Glance::NotYet => {
+                    update_timed(&self.cell, clock, |state, now| state.settle(config, ticket, report, now))
+                }
             };
-            (settled, called, transition)
-        });
-        match (settled, called) {
-            // Giving up late is no outcome.
-            (Settled::Done, called)
-            | (Settled::Late, called @ (Called::Abandoned | Called::Recorded(Outcome::Ignored))) => {
-                self.observer.called(called);
+            match settled {
+                Settled::Unrecorded => {}
+                // Giving up late is no outcome.
+                late if late.is_late() && verdict.outcome() != Outcome::Ignored => self.observer.called(Called::Late),
+                _ => self.observer.called(called),
             }
-            (Settled::Late, _) => self.observer.called(Called::Late),
-            (Settled::Unrecorded, _) => {}
+            if let Settled::Changed(change) = settled {
+                self.tell(Some(change));
+            }
+        });
+    }
+
+    /// Reports for a ticket whose call was cancelled, panicked or was forgotten.
+    fn abandon(&self, ticket: Ticket, clock: &impl Clock) {
+        let failed = Called::Recorded(Outcome::Failure);
+        let (limit, timed) = self.configured(|config| (config.abandoned_after, config.trip.slow_after() != Span::MAX));
+        match limit {
+            Span::MAX => self.record(ticket, Verdict::IGNORED, Called::Abandoned, clock),
+            Span::ZERO if !timed => self.record(ticket, Verdict::TRANSIENT, failed, clock),
+            limit => {
+                let now = clock.now();
+                if limit.is_zero() || ticket.took(now) > limit {
+                    self.record(ticket, Verdict::TRANSIENT, failed, &now);
+                } else {
+                    self.record(ticket, Verdict::IGNORED, Called::Abandoned, &now);
+                }
+            }
         }
-        self.tell(transition);
     }
 
     /// Moves on if the state's own time is over: to half-open after the open period, to open after the half-open deadline.
@@ -581,8 +648,8 @@ where
             return;
         }
         let now = clock.now();
-        let transition = self.configured(|config| self.cell.update(|state| state.expire(config, now)));
-        self.tell(transition);
+        let change = self.configured(|config| self.cell.update(|state| state.expire(config, now)));
+        self.tell(change);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
@@ -600,7 +667,8 @@ where
         self.force(Phase::Disabled);
     }
 
-    /// Lets everything pass but keeps counting, and reports when the breaker would have opened: a [dry run](self#dry-run).
+    /// Lets everything pass but keeps counting, and reports when the breaker would have opened: a [dry
+    /// run](self#dry-run).
     pub fn observe_only(&self) {
         self.force(Phase::MetricsOnly { meter: T::Meter::FRESH, tripped: false });
     }
@@ -615,17 +683,12 @@ where
         self.force(Phase::Open { until, reopened: 0 });
     }
 
-    /// Makes the breaker half-open with all its probes to come, whatever state it is in. The half-open deadline counts from now;
-    /// how often in a row it has reopened stays.
+    /// Makes the breaker half-open with all its probes to come, whatever state it is in. The half-open deadline
+    /// counts from now; how often in a row it has reopened stays.
     pub fn half_open(&self, clock: &impl Clock) {
         let now = clock.now();
-        let transition = self.configured(|config| {
-            self.cell.update(|state| {
-                let next = State::half_open(config, state.reopened(), now);
-                Some(state.enter(config, next, Some(now)))
-            })
-        });
-        self.tell(transition);
+        let change = self.configured(|config| self.cell.update(|state| Some(state.half_open(config, now))));
+        self.tell(change);
     }
 
     /// The state as the last call left it.
@@ -652,14 +715,19 @@ where
     }
 
     fn force(&self, phase: Phase<T::Meter>) {
-        let transition = self.configured(|config| self.cell.update(|state| Some(state.enter(config, phase, None))));
-        self.tell(transition);
+        let change = self.configured(|config| {
+            self.cell.update(|state| {
+                let counts = state.counts(config, None);
+                Some(state.enter(phase, counts))
+            })
+        });
+        self.tell(change);
     }
 
     #[inline]
-    fn tell(&self, transition: Option<Transition>) {
-        if let Some(transition) = transition {
-            self.observer.observe(&transition);
+    fn tell(&self, change: Option<Change>) {
+        if let Some(change) = change {
+            self.observer.observe(&change.into());
         }
     }
 }
@@ -671,18 +739,18 @@ where
     K::Settings<Config<T>>: Replaceable<Config<T>>,
     O: Observer<Transition>,
 {
-    /// Replaces the settings while the breaker is in use. What has been counted stays, as far as the new condition can hold it; so
-    /// do an open period or a half-open deadline under way, and the probes that are out.
+    /// Replaces the settings while the breaker is in use. What has been counted stays, as far as the new condition
+    /// can hold it; so do an open period or a half-open deadline under way, and the probes that are out.
     ///
-    /// A half-open breaker is judged anew, and that may give an event; everything else is judged with the next outcome. A call that is being
-    /// counted at this very moment counts by the settings that it began with.
+    /// A half-open breaker is judged anew, and that may give an event; everything else is judged with the next
+    /// outcome. A call that is being counted at this very moment counts by the settings that it began with.
     pub fn reconfigure(&self, config: Valid<Config<T>>, clock: &impl Clock) {
         let (config, now) = (config.get(), clock.now());
-        let mut transition = None;
+        let mut change = None;
         self.settings.replace(&self.config, config, |from| {
-            transition = self.cell.update(|state| state.reconfigure(from, &config, now));
+            change = self.cell.update(|state| state.reconfigure(from, &config, now));
         });
-        self.tell(transition);
+        self.tell(change);
     }
 }
 
@@ -770,8 +838,8 @@ where
         self.record(Verdict::IGNORED);
     }
 
-    /// Reports a classifier's verdict. A retry-after hint makes the open period that it begins at least that long, and a verdict
-    /// that [opens](Verdict::opens) begins one whatever the condition says.
+    /// Reports a classifier's verdict. A retry-after hint makes the open period that it begins at least that long,
+    /// and a verdict that [opens](Verdict::opens) begins one whatever the condition says.
     #[inline]
     pub fn record(self, verdict: Verdict) {
         // Spent: there is nothing left to drop.
@@ -795,7 +863,7 @@ where
 {
     #[inline]
     fn drop(&mut self) {
-        self.breaker.record(self.ticket, None, &self.clock);
+        self.breaker.abandon(self.ticket, &self.clock);
     }
 }
 

@@ -25,8 +25,8 @@ pub trait Observer<Event> {
     fn called(&self, _: Called) {}
 }
 
-/// What a circuit breaker did with one call: one of the first two, and for each that was admitted one of the others once it is
-/// over. While the breaker is disabled, no outcome is told.
+/// What a circuit breaker did with one call: one of the first two, and for each that was admitted one of the others
+/// once it is over. While the breaker is disabled, no outcome is told.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Called {

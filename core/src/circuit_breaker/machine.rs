@@ -156,14 +156,50 @@ impl Trial {
     }
 }
 
-/// What has become of a report.
+/// A transition on its way out of the cell, in as few words as there are: a small chip copies it byte by byte.
+#[derive(Clone, Copy)]
+pub(super) struct Change {
+    until: Instant,
+    counts: Counts,
+    generation: u16,
+    reopened: u8,
+    from: StateKind,
+    to: StateKind,
+    /// Whether the report that made it came too late to count.
+    late: bool,
+}
+
+impl From<Change> for Transition {
+    fn from(change: Change) -> Self {
+        let Change { until, counts, generation, reopened, from, to, late: _ } = change;
+        Self { from, to, generation, reopened, counts, until: Some(until).filter(|&at| at != Instant::MAX) }
+    }
+}
+
+/// What has become of a report at first sight.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Glance {
+    Done,
+    /// The state that admitted the call has ended.
+    Late,
+    NotYet,
+}
+
+/// What has become of a report.
+#[derive(Clone, Copy)]
 pub(super) enum Settled {
     Done,
     /// The state that admitted the call has ended.
     Late,
     /// The breaker is switched off.
     Unrecorded,
+    Changed(Change),
+}
+
+impl Settled {
+    pub(super) const fn is_late(&self) -> bool {
+        matches!(self, Self::Late | Self::Changed(Change { late: true, .. }))
+    }
 }
 
 pub(super) enum Admission {
@@ -173,7 +209,7 @@ pub(super) enum Admission {
     },
     Rejected(Rejected),
     /// The state changed under the caller: ask again.
-    Again,
+    Again(Change),
 }
 
 impl<M: Fresh> Fresh for State<M> {
@@ -221,34 +257,30 @@ impl<M: Copy + Fresh + PartialEq> State<M> {
         config: &Config<T>,
         ticket: Ticket,
         report: Report,
-    ) -> Option<Settled> {
+    ) -> Glance {
         if ticket.generation() != self.generation {
-            return Some(Settled::Late);
+            return Glance::Late;
         }
-        let Phase::Closed { meter } = &mut self.phase else { return None };
+        let Phase::Closed { meter } = &mut self.phase else { return Glance::NotYet };
         if report.verdict.opens() {
-            return None;
+            return Glance::NotYet;
         }
         if let Some(sample) = report.sample() {
             let mut counted = *meter;
             if config.trip.record(&mut counted, sample, None) != Some(false) {
-                return None;
+                return Glance::NotYet;
             }
             *meter = counted;
         }
-        Some(Settled::Done)
+        Glance::Done
     }
 
-    pub(super) fn admit<T: Copy + Trip<Meter = M>>(
-        &mut self,
-        config: &Config<T>,
-        now: Instant,
-    ) -> (Admission, Option<Transition>) {
+    pub(super) fn admit<T: Copy + Trip<Meter = M>>(&mut self, config: &Config<T>, now: Instant) -> Admission {
         let rejected = |reason, until| Admission::Rejected(Rejected::until(Policy::CircuitBreaker, reason, until));
-        if let Some(transition) = self.expire(config, now) {
-            return (Admission::Again, Some(transition));
+        if let Some(change) = self.expire(config, now) {
+            return Admission::Again(change);
         }
-        let admission = match &mut self.phase {
+        match &mut self.phase {
             Phase::Isolated => rejected(Reason::Isolated, Instant::MAX),
             Phase::Open { until, .. } => rejected(Reason::Open, *until),
             Phase::HalfOpen { trial, until, .. } => {
@@ -257,7 +289,7 @@ impl<M: Copy + Fresh + PartialEq> State<M> {
                     Admission::Admitted { generation: self.generation, probe: true }
                 } else if let Some(closes) = trial.verdict(config) {
                     // Only where the last report was judged by settings that have been replaced since.
-                    return (Admission::Again, Some(self.decide(config, closes, None, now)));
+                    Admission::Again(self.decide(config, closes, None, now))
                 } else {
                     rejected(Reason::ProbesOut, *until)
                 }
@@ -265,12 +297,11 @@ impl<M: Copy + Fresh + PartialEq> State<M> {
             Phase::Closed { .. } | Phase::Disabled | Phase::MetricsOnly { .. } | Phase::MetricsOnlyOpened { .. } => {
                 Admission::Admitted { generation: self.generation, probe: false }
             }
-        };
-        (admission, None)
+        }
     }
 
     /// Leaves a state whose own time is over.
-    pub(super) fn expire<T: Copy + Trip<Meter = M>>(&mut self, config: &Config<T>, now: Instant) -> Option<Transition> {
+    pub(super) fn expire<T: Copy + Trip<Meter = M>>(&mut self, config: &Config<T>, now: Instant) -> Option<Change> {
         let (Phase::Open { until, reopened } | Phase::HalfOpen { until, reopened, .. }) = self.phase else {
             return None;
         };
@@ -278,33 +309,34 @@ impl<M: Copy + Fresh + PartialEq> State<M> {
         if now < until || until == Instant::MAX {
             return None;
         }
-        let next = if let Phase::Open { .. } = self.phase {
-            Self::half_open(config, reopened, now)
+        Some(if let Phase::Open { .. } = self.phase {
+            self.half_open(config, now)
         } else {
             // Counted from the deadline, not from whenever somebody noticed.
             self.open(config, reopened.saturating_add(1), None, until)
-        };
-        Some(self.enter(config, next, Some(now)))
+        })
     }
 
     /// Half-open from now on, with all probes to come.
-    pub(super) fn half_open<T: Copy + Trip<Meter = M>>(config: &Config<T>, reopened: u8, now: Instant) -> Phase<M> {
+    pub(super) fn half_open<T: Copy + Trip<Meter = M>>(&mut self, config: &Config<T>, now: Instant) -> Change {
+        let reopened = self.reopened();
         let until = now.after(config.half_open_span(reopened, now));
-        Phase::HalfOpen { until, reopened, trial: Trial::FRESH }
+        let counts = self.counts(config, Some(now));
+        self.enter(Phase::HalfOpen { until, reopened, trial: Trial::FRESH }, counts)
     }
 
-    /// Open from an instant on, with what this state has counted as the reason.
+    /// Opens from an instant on, with what this state has counted as the reason.
     fn open<T: Copy + Trip<Meter = M>>(
-        &self,
+        &mut self,
         config: &Config<T>,
         reopened: u8,
         hint: Option<Span>,
         at: Instant,
-    ) -> Phase<M> {
+    ) -> Change {
         let counts = self.counts(config, Some(at));
         let span = config.open_span(&Opening { configured: config.open_for, reopened, counts, at });
         let until = at.after(hint.map_or(span, |hint| hint.max(span)));
-        Phase::Open { until, reopened }
+        self.enter(Phase::Open { until, reopened }, counts)
     }
 
     #[inline]
@@ -314,20 +346,19 @@ impl<M: Copy + Fresh + PartialEq> State<M> {
         ticket: Ticket,
         report: Report,
         now: Option<Instant>,
-    ) -> Option<(Settled, Option<Transition>)> {
+    ) -> Option<Settled> {
         // A late report can't touch a newer state.
         if ticket.generation() != self.generation {
-            return Some((Settled::Late, None));
+            return Some(Settled::Late);
         }
         let Phase::Closed { mut meter } = self.phase else { return self.settle_elsewhere(config, report, now) };
         let opens = Self::count(config, &mut meter, report, now)? || report.verdict.opens();
         let now = if opens { now? } else { Instant::START };
         self.phase = Phase::Closed { meter };
-        let transition = opens.then(|| {
-            let next = self.open(config, 0, report.verdict.hint(), now);
-            self.enter(config, next, Some(now))
-        });
-        Some((Settled::Done, transition))
+        if !opens {
+            return Some(Settled::Done);
+        }
+        Some(Settled::Changed(self.open(config, 0, report.verdict.hint(), now)))
     }
 
     /// Whether the condition is met, once it has counted this report.
@@ -346,16 +377,17 @@ impl<M: Copy + Fresh + PartialEq> State<M> {
         config: &Config<T>,
         report: Report,
         now: Option<Instant>,
-    ) -> Option<(Settled, Option<Transition>)> {
+    ) -> Option<Settled> {
         match self.phase {
             Phase::HalfOpen { trial, .. } => self.settle_probe(config, trial, report, now),
             Phase::MetricsOnly { meter, tripped } => self.settle_dry(config, meter, (tripped, false), report, now),
             Phase::MetricsOnlyOpened { meter } => self.settle_dry(config, meter, (false, true), report, now),
-            _ => Some((Settled::Unrecorded, None)),
+            _ => Some(Settled::Unrecorded),
         }
     }
 
-    /// In metrics only. `met` and `opened` say whether the condition was met, or an outcome would have opened the breaker by itself.
+    /// In metrics only. `met` and `opened` say whether the condition was met, or an outcome would have opened the
+    /// breaker by itself.
     fn settle_dry<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
@@ -363,7 +395,7 @@ impl<M: Copy + Fresh + PartialEq> State<M> {
         (met, opened): (bool, bool),
         report: Report,
         now: Option<Instant>,
-    ) -> Option<(Settled, Option<Transition>)> {
+    ) -> Option<Settled> {
         let (before, opens) = (meter, report.verdict.opens());
         let trips = Self::count(config, &mut meter, report, now)?;
         // Only the edge is reported, and nothing has changed but our word for it.
@@ -374,15 +406,18 @@ impl<M: Copy + Fresh + PartialEq> State<M> {
         let opened = !met && (opens || opened && report.sample().is_none());
         self.phase =
             if opened { Phase::MetricsOnlyOpened { meter } } else { Phase::MetricsOnly { meter, tripped: met } };
-        let transition = edge.then(|| Transition {
+        if !edge {
+            return Some(Settled::Done);
+        }
+        Some(Settled::Changed(Change {
             from: StateKind::MetricsOnly,
             to: StateKind::Open,
             generation: self.generation,
             reopened: 0,
             counts: self.counts(config, now),
-            until: None,
-        });
-        Some((Settled::Done, transition))
+            until: Instant::MAX,
+            late: false,
+        }))
     }
 
     fn settle_probe<T: Copy + Trip<Meter = M>>(
@@ -391,24 +426,28 @@ impl<M: Copy + Fresh + PartialEq> State<M> {
         mut trial: Trial,
         report: Report,
         now: Option<Instant>,
-    ) -> Option<(Settled, Option<Transition>)> {
+    ) -> Option<Settled> {
         trial.release();
         let sample = report.sample();
         if let (None, false) = (sample, report.verdict.opens()) {
             self.try_on(trial);
-            return Some((Settled::Done, None));
+            return Some(Settled::Done);
         }
         let now = now?;
         // A report after the deadline is late, whether or not anybody has noticed the deadline before.
-        if let Some(transition) = self.expire(config, now) {
-            return Some((Settled::Late, Some(transition)));
+        if let Some(change) = self.expire(config, now) {
+            return Some(Settled::Changed(Change { late: true, ..change }));
         }
         if let Some(sample) = sample {
             trial.judge(sample.failed, sample.slow || sample.took > config.trip.slow_after());
         }
         self.try_on(trial);
         let closes = if report.verdict.opens() { Some(false) } else { trial.verdict(config) };
-        Some((Settled::Done, closes.map(|closes| self.decide(config, closes, report.verdict.hint(), now))))
+        Some(
+            closes.map_or(Settled::Done, |closes| {
+                Settled::Changed(self.decide(config, closes, report.verdict.hint(), now))
+            }),
+        )
     }
 
     /// The verdict over the probes: closed, or open again.
@@ -418,13 +457,13 @@ impl<M: Copy + Fresh + PartialEq> State<M> {
         closes: bool,
         hint: Option<Span>,
         now: Instant,
-    ) -> Transition {
-        let next = if closes {
-            Phase::Closed { meter: M::FRESH }
+    ) -> Change {
+        if closes {
+            let counts = self.counts(config, Some(now));
+            self.enter(Phase::Closed { meter: M::FRESH }, counts)
         } else {
             self.open(config, self.reopened().saturating_add(1), hint, now)
-        };
-        self.enter(config, next, Some(now))
+        }
     }
 
     /// What has come of the probes, while the breaker is half-open.
@@ -434,14 +473,14 @@ impl<M: Copy + Fresh + PartialEq> State<M> {
         }
     }
 
-    /// Carries what has been counted over to other settings. Half-open, which may be decided by them, has to be judged anew: no
-    /// further report may come.
+    /// Carries what has been counted over to other settings. Half-open, which may be decided by them, has to be
+    /// judged anew: no further report may come.
     pub(super) fn reconfigure<T: Copy + Trip<Meter = M>>(
         &mut self,
         from: &Config<T>,
         to: &Config<T>,
         now: Instant,
-    ) -> Option<Transition> {
+    ) -> Option<Change> {
         match &mut self.phase {
             Phase::Closed { meter } | Phase::MetricsOnly { meter, .. } | Phase::MetricsOnlyOpened { meter } => {
                 to.trip.adapt(meter, &from.trip, now);
@@ -455,22 +494,19 @@ impl<M: Copy + Fresh + PartialEq> State<M> {
         }
     }
 
-    /// The one way into another phase: a new generation, and the event that tells of it.
-    pub(super) fn enter<T: Copy + Trip<Meter = M>>(
-        &mut self,
-        config: &Config<T>,
-        next: Phase<M>,
-        now: Option<Instant>,
-    ) -> Transition {
-        let (from, counts) = (self.kind(), self.counts(config, now));
+    /// The one way into another phase: a new generation, and the event that tells of it, with what had been counted
+    /// before.
+    pub(super) fn enter(&mut self, next: Phase<M>, counts: Counts) -> Change {
+        let from = self.kind();
         *self = Self { phase: next, generation: self.generation.wrapping_add(1) % GENERATIONS };
-        Transition {
+        Change {
             from,
             to: self.kind(),
             generation: self.generation,
             reopened: self.reopened(),
             counts,
-            until: self.until(),
+            until: self.end(),
+            late: false,
         }
     }
 }
@@ -488,9 +524,14 @@ impl<M: Copy> State<M> {
     }
 
     pub(super) fn until(&self) -> Option<Instant> {
+        Some(self.end()).filter(|&at| at != Instant::MAX)
+    }
+
+    /// When the state ends by itself; `Instant::MAX` is "never".
+    const fn end(&self) -> Instant {
         match self.phase {
-            Phase::Open { until, .. } | Phase::HalfOpen { until, .. } => Some(until).filter(|&at| at != Instant::MAX),
-            _ => None,
+            Phase::Open { until, .. } | Phase::HalfOpen { until, .. } => until,
+            _ => Instant::MAX,
         }
     }
 

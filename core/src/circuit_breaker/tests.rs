@@ -11,8 +11,8 @@ use std::vec::Vec;
 use super::*;
 use crate::backoff::Jitter;
 use crate::cell::{Live, Local};
-use crate::testing::{ManualClock, Recorder};
-use crate::{Ratio, Rng, valid};
+use crate::testing::{ManualClock, Recorder, Script, Step, VirtualExecutor};
+use crate::{Classify, ErrIsFailure, Executor, Pipeline, Ratio, Rng, valid};
 
 mod oracle;
 mod table;
@@ -553,11 +553,10 @@ fn a_condition_that_asks_how_long_calls_take_costs_two_readings_a_call() {
     type Counted<'a> = Permit<'a, Local, SlowInARow, (), &'a RunningClock>;
     let ends: [fn(Counted<'_>); 4] =
         [|call| call.success(), |call| call.failure(), |call| call.ignore(), |call| drop(call)];
-    for (calls, end) in (0..).zip(ends) {
-        assert_eq!(clock.readings.get(), 2 * calls);
+    for end in ends {
         end(breaker.try_acquire(&clock).expect("closed"));
     }
-    assert_eq!(clock.readings.get(), 2 * 4);
+    assert_eq!(clock.readings.get(), 2 + 2 + 2 + 1, "an abandoned call counts as nothing, however long it took");
     assert_eq!(breaker.snapshot(&at(0)).counts, Counts::default(), "none took longer than a millisecond");
 }
 
@@ -914,6 +913,63 @@ fn an_abandoned_call_of_an_older_generation_is_late_whatever_it_would_count_as()
         drop(old);
         assert_eq!(breaker.state(), StateKind::Closed, "{abandoned:?}");
     }
+}
+
+// In a pipeline
+
+#[test]
+fn in_a_pipeline_the_classifier_says_what_a_result_counts_as() {
+    let executor = VirtualExecutor::new();
+    let rate = FailureRate::new(Ratio::percent(100), 40).expect("a good rate");
+    let events = Recorder::<Transition, 4>::new();
+    let breaker = observed_totals(Config::new().with_trip((SlowInARow { threshold: 3, ..SLOW }, rate)), &events);
+    let pipeline = Pipeline::new(&executor).layer(&breaker).classify(|result: Result<&u32, &u32>| match result {
+        Ok(503) => Verdict::TRANSIENT,
+        Ok(206) => Verdict::SUCCESS.with_slow(),
+        Err(404) => Verdict::IGNORED,
+        Err(429) => Verdict::PERMANENT.with_opening().with_retry_after(HOUR),
+        result => ErrIsFailure.classify(result),
+    });
+    let call = |status: Result<u32, u32>, takes: Duration| {
+        let call = pipeline.call(async |_| {
+            (&executor).sleep_until(executor.now().saturating_add(takes)).await;
+            status
+        });
+        assert!(executor.run(call).expect("it ends").is_ok() == status.is_ok());
+    };
+    let millis = Duration::from_millis;
+    call(Ok(200), SECOND);
+    call(Ok(503), millis(0));
+    call(Err(404), 5 * SECOND);
+    call(Ok(206), millis(0));
+    call(Ok(200), millis(1_001));
+    assert_eq!(breaker.snapshot(&&executor).counts, Counts { calls: 2, failures: 0, slow: 2 });
+    call(Err(429), millis(0));
+    let totals = breaker.observer();
+    assert_eq!((totals.successes(), totals.failures(), totals.ignored(), totals.abandoned()), (3, 2, 1, 0));
+    let until = executor.now().saturating_add(HOUR);
+    assert_eq!((breaker.state(), breaker.poll_timeout()), (StateKind::Open, Some(until)));
+}
+
+#[test]
+fn in_a_pipeline_slow_calls_open_the_breaker_by_the_clock() {
+    let executor = VirtualExecutor::new();
+    let breaker = breaker(Config::new().with_trip(SlowInARow { threshold: 3, ..SLOW }));
+    let sluggish = [Step::SucceedAfter(Duration::from_millis(1_500))];
+    let service = Script::new(&sluggish);
+    let pipeline = Pipeline::new(&executor).layer(&breaker);
+    let through = (0..10).filter(|_| {
+        let result = executor.run(pipeline.call(|_| service.call(&executor)));
+        result.expect("it ends").is_ok()
+    });
+    assert_eq!((through.count(), breaker.state()), (3, StateKind::Open));
+}
+
+fn observed_totals<'e, T: Copy + Trip>(
+    config: Config<T>,
+    events: &'e Recorder<Transition, 4>,
+) -> CircuitBreaker<Local, T, Totals<Local, &'e Recorder<Transition, 4>>> {
+    CircuitBreaker::with_observer(config.validate().expect("a good configuration"), Totals::new(events))
 }
 
 // By hand
@@ -1277,12 +1333,20 @@ fn growing_open_periods_that_make_no_sense_are_refused_by_the_field_at_fault() {
 #[test]
 fn the_defaults_are_the_documented_ones() {
     let breaker = breaker(Config::default());
-    trip(&breaker, at(0));
-    assert_eq!(breaker.snapshot(&at(0)).until, Some(at(60)));
+    for failures in 0..5 {
+        assert_eq!((breaker.state(), breaker.snapshot(&at(0)).counts.failures), (StateKind::Closed, failures));
+        breaker.try_acquire(at(0)).expect("closed").failure();
+    }
+    assert_eq!((breaker.state(), breaker.snapshot(&at(0)).until), (StateKind::Open, Some(at(60))));
     let probes: Vec<_> = (0..10).filter_map(|_| breaker.try_acquire(at(60)).ok()).collect();
     assert_eq!((probes.len(), breaker.snapshot(&at(60)).until), (3, Some(at(120))));
     drop(probes);
     assert_eq!(breaker.state(), StateKind::HalfOpen, "abandoned probes are neutral");
+    for successes in 0..3 {
+        assert_eq!((breaker.state(), breaker.snapshot(&at(60)).counts.calls), (StateKind::HalfOpen, successes));
+        breaker.try_acquire(at(60)).expect("a probe").success();
+    }
+    assert_eq!(breaker.state(), StateKind::Closed);
 }
 
 #[test]

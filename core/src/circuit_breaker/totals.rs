@@ -7,8 +7,8 @@ use crate::outcome::Outcome;
 
 /// An observer that counts a breaker's calls, and hands its transitions on to another one.
 ///
-/// Unless the breaker was disabled meanwhile, the calls admitted are those that succeeded, failed, were ignored, were abandoned or
-/// came late, and those under way.
+/// Unless the breaker was disabled meanwhile, the calls admitted are those that succeeded, failed, were ignored, were
+/// abandoned or came late, and those under way.
 ///
 /// ```
 /// use failsoft_core::{Instant, cell::Local};

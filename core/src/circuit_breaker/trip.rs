@@ -89,8 +89,8 @@ impl Sample {
 pub struct Opening {
     /// The open period that the configuration says.
     pub configured: Span,
-    /// How often in a row the breaker has reopened without closing in between, this time included: zero when it opens for the
-    /// first time. It stops at 255.
+    /// How often in a row the breaker has reopened without closing in between, this time included: zero when it opens
+    /// for the first time. It stops at 255.
     pub reopened: u8,
     /// What had been counted in the state before, the outcome that opens included: by the condition, or of the probes.
     pub counts: Counts,
@@ -115,7 +115,8 @@ pub trait Trip: Debug {
     fn counts(&self, meter: &Self::Meter, now: Option<Instant>) -> Counts;
 
     /// The duration above which the condition wants to know how long a call took: it costs two readings of the clock a call.
-    /// [`Span::MAX`], the default, is never.
+    /// [`Span::MAX`], the default, is never. A half-open probe that takes longer is a bad one.
+    #[inline]
     fn slow_after(&self) -> Span {
         Span::MAX
     }
@@ -125,8 +126,8 @@ pub trait Trip: Debug {
         let _ = (meter, from, now);
     }
 
-    /// How long the breaker stays open: the configured period, always. A half-open deadline that is as long as the open period
-    /// asks too, with no counts.
+    /// How long the breaker stays open: the configured period, always. A half-open deadline that is as long as the
+    /// open period asks too, with no counts.
     fn open_span(&self, opening: &Opening) -> Span {
         opening.configured
     }
@@ -488,6 +489,7 @@ impl<T: Trip> Trip for Growing<T> {
         self.trip.counts(meter, now)
     }
 
+    #[inline]
     fn slow_after(&self) -> Span {
         self.trip.slow_after()
     }
@@ -511,8 +513,8 @@ pub struct OpenTime<T> {
 }
 
 impl<T> OpenTime<T> {
-    /// Periods in place of the configured one. The function runs inside the cell's update, perhaps more than once: it must depend
-    /// on nothing but what it is handed.
+    /// Periods in place of the configured one. The function runs inside the cell's update, perhaps more than once: it
+    /// must depend on nothing but what it is handed.
     pub const fn new(trip: T, open_time: fn(&Opening) -> Duration) -> Self {
         Self { trip, open_time }
     }
@@ -542,6 +544,7 @@ impl<T: Trip> Trip for OpenTime<T> {
         self.trip.counts(meter, now)
     }
 
+    #[inline]
     fn slow_after(&self) -> Span {
         self.trip.slow_after()
     }
@@ -576,6 +579,8 @@ impl<A: Trip, B: Trip> Trip for (A, B) {
         self.0.is_healthy(&meter.0) && self.1.is_healthy(&meter.1)
     }
 
+    /// The smaller limit. Each condition judges by its own.
+    #[inline]
     fn slow_after(&self) -> Span {
         self.0.slow_after().min(self.1.slow_after())
     }

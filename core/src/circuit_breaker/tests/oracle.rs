@@ -585,8 +585,8 @@ struct Run<'a, T: Copy + Trip> {
     step: u32,
 }
 
-/// Runs breaker and oracle side by side through random scripts, which begin with the first rule and now and then go on with another
-/// one and other settings. `check` sees the states before and after each step.
+/// Runs breaker and oracle side by side through random scripts, which begin with the first rule and now and then go
+/// on with another one and other settings. `check` sees the states before and after each step.
 fn compare<T: Copy + Trip>(rules: &[(Rule, T)], knobs: &Knobs, check: fn(State<T::Meter>, State<T::Meter>)) {
     let mut changes = Vec::new();
     let (rule, trip) = &rules[0];

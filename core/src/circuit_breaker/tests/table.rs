@@ -350,10 +350,10 @@ fn every_state_answers_every_event_as_the_table_says() {
     assert_eq!(table.lines().count(), TABLE.lines().count(), "lines of the table:\n{table}");
 }
 
-/// What each event does in each state: its answer or what is told of the call, the state after it where it is another, and the
-/// transitions told. `Closed 2/2` has counted 2 failures of 2 calls; `HalfOpen 1/2 ~1 out 1 +3 until 30` a failure and a slow
-/// call (perhaps the same one) among 2 probes, has one on its way and has reopened 3 times. Instants are in seconds; `#` is the
-/// generation; the counts of a transition are those from before it.
+/// What each event does in each state: its answer or what is told of the call, the state after it where it is
+/// another, and the transitions told. `Closed 2/2` has counted 2 failures of 2 calls; `HalfOpen 1/2 ~1 out 1 +3 until
+/// 30` a failure and a slow call (perhaps the same one) among 2 probes, has one on its way and has reopened 3 times.
+/// Instants are in seconds; `#` is the generation; the counts of a transition are those from before it.
 const TABLE: &str = "
 Closed 1/1 at 0
   try_acquire    admitted
