@@ -299,7 +299,8 @@ impl<K: CellKind<Arrival>> RateLimiter<K> {
         self.with(|config| *config)
     }
 
-    /// Puts other settings in force, for all calls from now on. What has been taken stays taken, in permits.
+    /// Puts other settings in force, for all calls from now on. What has been taken stays taken, in permits, up to a whole burst and
+    /// what may wait.
     pub fn reconfigure(&self, config: Valid<Config>, clock: &impl Clock)
     where
         K::Settings<Config>: Replaceable<Config>,

@@ -80,10 +80,8 @@ fn every_answer_is_that_of_a_bucket_that_fills_with_time_whatever_the_clock_does
                 if count > burst {
                     assert_eq!(found.map_err(|rejected| rejected.reason()), Err(Reason::TooHeavy), "{what}");
                 } else if count == 0 {
-                    let before = bucket.level;
                     let taken = bucket.take(1, 0, now);
                     bucket.level = if taken.is_ok() { bucket.level + bucket.interval } else { bucket.level };
-                    assert!(before.abs() >= 0);
                     assert_eq!(found.is_ok(), taken.is_ok(), "{what}");
                 } else {
                     let expected = bucket.take(count, 0, now).map(drop).map_err(|at| Some(nanos(at)));
@@ -176,7 +174,7 @@ fn another_quota_leaves_taken_what_was_taken() {
     limiter.reconfigure(valid!(Config::new(100, Duration::from_secs(1)).validate()), &Instant::START);
     assert_eq!(limiter.available(&Instant::START), 94);
     limiter.reconfigure(valid!(Config::new(5, Duration::from_secs(1)).validate()), &Instant::START);
-    assert_eq!(limiter.available(&Instant::START), -1);
+    assert_eq!(limiter.available(&Instant::START), 0, "no more is owed than one burst");
     assert_eq!(limiter.config(), Config::new(5, Duration::from_secs(1)));
 }
 
