@@ -15,22 +15,30 @@
 //! ```
 //!
 //! # How it counts
-//! It keeps one instant: the *theoretical arrival time*, at which the next call would come if all came evenly spaced. Each call moves
-//! it on by the interval between calls; a call passes while it is no further ahead of the clock than the burst allows. So the
-//! permits come back one by one, a rejection knows the exact instant at which the same call would pass, and a check is a
-//! few additions on one word. The interval is rounded up to a nanosecond: never more than the quota passes.
+//! It keeps one instant: the *theoretical arrival time*, at which the next call would come if all came evenly spaced. Each
+//! call moves it on by the interval between calls; a call passes while it is no further ahead of the clock than the burst
+//! allows. So the permits come back one by one, a rejection knows the exact instant at which the same call would pass,
+//! and a check is a few additions on one word. The interval is rounded up to a nanosecond: never more than the quota
+//! passes.
 //!
-//! # Reservations
-//! [`reserve`](RateLimiter::reserve) takes permits that are not there yet, and says when they will be; a reservation that is dropped
-//! before it was used gives them back, to whoever asks next. Those who had reserved behind it keep the instants they were given.
+//! # Waiting
+//! With a [queue](Config::with_queue), callers take permits that are not there yet, and wait until they are. Each has its own
+//! instant, so the line needs neither storage nor a lock: the arrival time is the line. First come, first served; nobody
+//! overtakes, since whoever comes later gets a later instant. [`acquire`](RateLimiter::acquire) waits,
+//! [`reserve`](RateLimiter::reserve) says for how long and lets the caller do so.
+//!
+//! What is given back, by a caller that stopped waiting or a reservation that was dropped, goes to whoever asks next. Those
+//! who wait behind keep the instants they were given; as far as they rely on the place in line, it can't be given back
+//! without letting too many through at once, and stays empty.
 //!
 //! # Defaults
 //!
 //! | what | default | range | at the extremes |
 //! | --- | --- | --- | --- |
-//! | quota | none: say how many per period | 1 or more, in at most 584 years | at most one a nanosecond |
+//! | quota | none: say how many per period | 1 or more, in at most 36 years | at most one a nanosecond |
 //! | burst | the whole quota | 1 or more | 1 spaces the calls evenly |
-//! | longest wait | none: rejects at once | any | `Duration::MAX` reserves without end |
+//! | queue | none: rejects at once | any number of permits | |
+//! | longest wait | comes with the queue | any | zero rejects at once |
 //!
 //! # When not to use it
 //! To limit calls at once: that is a bulkhead's work. To react to a dependency in trouble: a rate is a promise, not a measurement.
@@ -39,15 +47,22 @@
 //! The generic cell rate algorithm, virtual scheduling form: ITU-T I.371 (03/2004), annex A.
 
 use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
 use core::time::Duration;
 
 use crate::cell::{CellKind, Fresh, Packed, Replaceable, SettingsCell, StateCell};
 use crate::config::{ConfigError, Valid, refuse};
+use crate::executor::Executor;
 use crate::failure::{Policy, Reason, Rejected};
 use crate::time::{Clock, Instant, Span};
+use crate::timeout::poll_deadline;
 
+mod keyed;
 mod layer;
 
+pub use keyed::{Arrivals, KeyedRateLimiter, OfKey, OfKeyState};
 pub use layer::{LimiterState, Weighted};
 
 /// The settings of a rate limiter.
@@ -57,19 +72,31 @@ pub struct Config {
     permits: u32,
     period: Span,
     burst: u32,
+    queue: u32,
     longest_wait: Span,
-    // Worked out from these: nothing is multiplied or divided when a call asks.
+    // Worked out from these: nothing is multiplied or divided when a call asks for one.
     interval: Span,
     tolerance: Span,
+    patience: Span,
 }
 
 impl Config {
     /// So many permits per period, all of which may be taken at once.
     #[must_use]
     pub const fn new(permits: u32, period: Duration) -> Self {
-        let period = Span::of(period);
-        Self { permits, period, burst: permits, longest_wait: Span::ZERO, interval: Span::ZERO, tolerance: Span::ZERO }
-            .prepared()
+        let (zero, period) = (Span::ZERO, Span::of(period));
+        let queue = 0;
+        let config = Self {
+            permits,
+            period,
+            burst: permits,
+            queue,
+            longest_wait: zero,
+            interval: zero,
+            tolerance: zero,
+            patience: zero,
+        };
+        config.prepared()
     }
 
     /// At most so many at once.
@@ -79,11 +106,11 @@ impl Config {
         self.prepared()
     }
 
-    /// Lets calls wait this long for their permits.
+    /// Lets callers wait for up to so many permits in all, each for up to `longest_wait`.
     #[must_use]
-    pub const fn with_longest_wait(mut self, wait: Duration) -> Self {
-        self.longest_wait = Span::of(wait);
-        self
+    pub const fn with_queue(mut self, permits: u32, longest_wait: Duration) -> Self {
+        (self.queue, self.longest_wait) = (permits, Span::of(longest_wait));
+        self.prepared()
     }
 
     const fn prepared(mut self) -> Self {
@@ -92,7 +119,10 @@ impl Config {
             permits => self.period.as_nanos().div_ceil(permits as u64),
         };
         self.interval = Span::from_nanos(interval);
-        self.tolerance = Span::from_nanos(interval.saturating_mul(self.burst as u64));
+        self.tolerance = self.times(self.burst);
+        // The last in a full queue waits for all of it.
+        let queue = self.times(self.queue);
+        self.patience = if queue.as_nanos() < self.longest_wait.as_nanos() { queue } else { self.longest_wait };
         self
     }
 
@@ -110,20 +140,26 @@ impl Config {
         if self.burst == 0 {
             return Err(refuse!("burst", "is zero: nothing could ever pass"));
         }
-        if self.tolerance.as_nanos() > u64::MAX / 4 {
-            return Err(refuse!("burst", "takes longer than a century to come back"));
+        if self.tolerance.as_nanos() > Arrival::LAST / 4 {
+            return Err(refuse!("burst", "takes more than 36 years to come back"));
         }
         Ok(Valid::vouched(self))
     }
 
-    fn times(&self, permits: u32) -> Span {
-        Span::from_nanos(self.interval.as_nanos().saturating_mul(permits.into()))
+    const fn times(&self, permits: u32) -> Span {
+        Span::from_nanos(self.interval.as_nanos().saturating_mul(permits as u64))
     }
 
-    /// How far ahead of the clock the arrival time may be: a full burst taken, and those that wait for longest. A clock that stepped back
+    /// How far ahead of the clock the arrival time may be: a full burst taken, and a full queue. A clock that stepped back
     /// finds it further ahead, and brings it back here.
     const fn horizon(&self) -> Span {
-        Span::from_nanos(self.tolerance.as_nanos().saturating_add(self.longest_wait.as_nanos()))
+        Span::from_nanos(self.tolerance.as_nanos().saturating_add(self.patience.as_nanos()))
+    }
+}
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} per {:?}, {} at once", self.permits, self.period.duration(), self.burst)
     }
 }
 
@@ -153,6 +189,14 @@ impl Packed for Arrival {
     }
 }
 
+/// Permits that were taken: from when on they may be used, and the arrival time right after them.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+struct Taken {
+    at: Instant,
+    next: u64,
+}
+
 impl Arrival {
     /// The word's highest bit is the cell's own: 292 years are left.
     const LAST: u64 = u64::MAX >> 1;
@@ -163,21 +207,46 @@ impl Arrival {
         self.0.max(now.as_nanos()).min(now.after(config.horizon()).as_nanos())
     }
 
-    /// Takes permits that can be used within `wait` and says when, or when they could be.
+    /// Takes permits that can be used within `wait`, or says when they could be. None at all wait for one, and take
+    /// nothing.
     #[inline]
-    fn take(&mut self, config: &Config, permits: u32, wait: Span, now: Instant) -> Result<Instant, Instant> {
-        let next = self.at(config, now).saturating_add(config.times(permits).as_nanos());
-        let usable = Instant::from_nanos(next.saturating_sub(config.tolerance.as_nanos()).max(now.as_nanos()));
-        if usable > now.after(wait) || next > Self::LAST {
-            return Err(usable);
+    fn take(&mut self, config: &Config, permits: u32, wait: Span, now: Instant) -> Result<Taken, Instant> {
+        let needed = if permits <= 1 { config.interval } else { config.times(permits) };
+        let next = self.at(config, now).saturating_add(needed.as_nanos());
+        let at = Instant::from_nanos(next.saturating_sub(config.tolerance.as_nanos()).max(now.as_nanos()));
+        if at > now.after(wait) || next > Self::LAST {
+            return Err(at);
         }
-        self.0 = next;
-        Ok(usable)
+        if permits > 0 {
+            self.0 = next;
+        }
+        Ok(Taken { at, next })
     }
 
-    /// Gives permits back.
-    fn give_back(&mut self, config: &Config, permits: u32) {
-        self.0 = self.0.saturating_sub(config.times(permits).as_nanos());
+    /// Gives permits back, but for those that others who came later rely on.
+    fn give_back(&mut self, config: &Config, permits: u32, taken: Taken) {
+        let behind = self.0.saturating_sub(taken.next);
+        self.0 = self.0.saturating_sub(config.times(permits).as_nanos().saturating_sub(behind));
+    }
+
+    /// Carries what was taken over to other settings, in permits.
+    fn carry(&mut self, old: &Config, new: &Config, now: Instant) {
+        let ahead = u128::from(self.at(old, now).saturating_sub(now.as_nanos()));
+        let ahead = ahead.saturating_mul(new.interval.as_nanos().into());
+        let ahead = ahead.checked_div(old.interval.as_nanos().into()).unwrap_or(0);
+        let ahead = u64::try_from(ahead).unwrap_or(u64::MAX);
+        self.0 = now.as_nanos().saturating_add(ahead).min(Self::LAST);
+    }
+
+    /// Permits that could be taken now; below zero, those that are taken beyond what there is.
+    fn available(self, config: &Config, now: Instant) -> i64 {
+        let ahead = self.at(config, now).saturating_sub(now.as_nanos());
+        let (tolerance, interval) = (config.tolerance.as_nanos(), config.interval.as_nanos().max(1));
+        let permits = |permits: u64| i64::try_from(permits).unwrap_or(i64::MAX);
+        match tolerance.checked_sub(ahead) {
+            Some(left) => permits(left / interval),
+            None => permits(ahead.saturating_sub(tolerance).div_ceil(interval)).saturating_neg(),
+        }
     }
 }
 
@@ -235,53 +304,83 @@ impl<K: CellKind<Arrival>> RateLimiter<K> {
             if permits > config.burst {
                 return Err(Rejected::new(Policy::RateLimiter, Reason::TooHeavy));
             }
-            let taken = self.arrival.update(|arrival| {
-                let mut after = *arrival;
-                let taken = after.take(config, permits.max(1), Span::ZERO, now);
-                if permits > 0 && taken.is_ok() {
-                    *arrival = after;
-                }
-                taken
-            });
+            let taken = self.arrival.update(|arrival| arrival.take(config, permits, Span::ZERO, now));
             taken.map(drop).map_err(exceeded)
         })
     }
 
-    /// Takes so many permits now and says when they may be used, at the latest after `wait` or after the longest wait of the settings,
-    /// whichever is shorter. More than the burst take longer.
+    /// Takes so many permits now and says when they may be used: at the latest after `wait`, and within what the queue
+    /// allows. They may be more than the burst.
     ///
     /// # Errors
     /// The rejection, with the instant at which they could be used, when that is too late. It takes nothing.
     pub fn reserve(&self, permits: u32, wait: Duration, clock: &impl Clock) -> Result<Reservation<'_, K>, Rejected> {
-        let at = self.take_later(permits, Span::of(wait), clock.now())?;
-        Ok(Reservation { limiter: self, permits, at })
+        let taken = self.take(permits, Span::of(wait), clock.now())?;
+        Ok(Reservation { limiter: self, permits, taken })
     }
 
-    fn take_later(&self, permits: u32, wait: Span, now: Instant) -> Result<Instant, Rejected> {
+    /// Takes so many permits, and waits until they may be used.
+    ///
+    /// # Errors
+    /// The rejection, at once, with the instant at which they could be used: there is no queue, it is full, or the wait
+    /// would outlast the longest one.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the permits back. The place in line is lost.
+    ///
+    /// # Fairness
+    /// First come, first served.
+    pub const fn acquire<X: Executor>(&self, permits: u32, executor: X) -> Acquire<'_, K, X> {
+        Acquire { limiter: self, permits, executor, taken: None, sleep: None }
+    }
+
+    fn take(&self, permits: u32, wait: Span, now: Instant) -> Result<Taken, Rejected> {
         self.with(|config| {
-            let wait = wait.min(config.longest_wait);
-            self.arrival.update(|arrival| arrival.take(config, permits, wait, now)).map_err(exceeded)
+            let patience = config.patience;
+            let taken = self.arrival.update(|arrival| arrival.take(config, permits, wait.min(patience), now));
+            taken.map_err(|at| {
+                // Soon enough for everyone but the queue.
+                let full = patience > Span::ZERO && at > now.after(patience) && at <= now.after(config.longest_wait);
+                let reason = if full { Reason::QueueFull } else { Reason::RateExceeded };
+                Rejected::until(Policy::RateLimiter, reason, at)
+            })
         })
     }
 
-    fn give_back(&self, permits: u32) {
-        self.with(|config| self.arrival.update(|arrival| arrival.give_back(config, permits)));
-    }
-
-    /// Permits that could be taken now; below zero, those that are reserved beyond what there is.
-    pub fn available(&self, clock: &impl Clock) -> i64 {
-        let now = clock.now();
-        self.with(|config| {
-            let ahead = self.arrival.read(|arrival| arrival.at(config, now)).saturating_sub(now.as_nanos());
-            let (tolerance, interval) = (config.tolerance.as_nanos(), config.interval.as_nanos().max(1));
-            let permits = |span: u64| i64::try_from(span.checked_div(interval).unwrap_or(0)).unwrap_or(i64::MAX);
-            match tolerance.checked_sub(ahead) {
-                Some(left) => permits(left),
-                None => {
-                    permits(ahead.saturating_sub(tolerance).saturating_add(interval).saturating_sub(1)).saturating_neg()
+    /// Takes permits within `wait`, the first time, and waits until they may be used.
+    fn poll_taken<X: Executor>(
+        &self,
+        permits: u32,
+        wait: impl FnOnce(Instant) -> Span,
+        taken: &mut Option<Taken>,
+        mut sleep: Pin<&mut Option<X::Sleep>>,
+        executor: &X,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Rejected>> {
+        let at = match *taken {
+            Some(Taken { at, .. }) => at,
+            None => {
+                let now = executor.now();
+                match self.take(permits, wait(now), now) {
+                    Ok(free) if free.at <= now => return Poll::Ready(Ok(())),
+                    Ok(later) => taken.insert(later).at,
+                    Err(rejected) => return Poll::Ready(Err(rejected)),
                 }
             }
-        })
+        };
+        ready!(poll_deadline(sleep.as_mut(), at, executor, cx));
+        *taken = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn give_back(&self, permits: u32, taken: Taken) {
+        self.with(|config| self.arrival.update(|arrival| arrival.give_back(config, permits, taken)));
+    }
+
+    /// Permits that could be taken now; below zero, those that are taken beyond what there is.
+    pub fn available(&self, clock: &impl Clock) -> i64 {
+        let now = clock.now();
+        self.with(|config| self.arrival.read(|arrival| arrival.available(config, now)))
     }
 
     /// When so many permits can be taken at once, as things are; now, where they can. `None` where there never are so many.
@@ -289,7 +388,7 @@ impl<K: CellKind<Arrival>> RateLimiter<K> {
         let now = clock.now();
         self.with(|config| {
             let mut arrival = self.arrival.read(|arrival| *arrival);
-            let at = arrival.take(config, permits.max(1), Span::ZERO, now).unwrap_or_else(|later| later);
+            let at = arrival.take(config, permits, Span::ZERO, now).map_or_else(|later| later, |taken| taken.at);
             (permits <= config.burst).then_some(at)
         })
     }
@@ -299,21 +398,15 @@ impl<K: CellKind<Arrival>> RateLimiter<K> {
         self.with(|config| *config)
     }
 
-    /// Puts other settings in force, for all calls from now on. What has been taken stays taken, in permits, up to a whole burst and
-    /// what may wait.
+    /// Puts other settings in force, for all calls from now on. What has been taken stays taken, in permits, up to a whole
+    /// burst and a full queue.
     pub fn reconfigure(&self, config: Valid<Config>, clock: &impl Clock)
     where
         K::Settings<Config>: Replaceable<Config>,
     {
         let (now, new) = (clock.now(), config.get());
         self.settings.replace(&self.first, new, |old| {
-            self.arrival.update(|arrival| {
-                let ahead = u128::from(arrival.at(old, now).saturating_sub(now.as_nanos()));
-                let scaled = ahead.saturating_mul(new.interval.as_nanos().into());
-                let scaled = scaled.checked_div(old.interval.as_nanos().into()).unwrap_or(0);
-                let ahead = u64::try_from(scaled).unwrap_or(u64::MAX);
-                arrival.0 = now.as_nanos().saturating_add(ahead).min(Arrival::LAST);
-            });
+            self.arrival.update(|arrival| arrival.carry(old, &new, now));
         });
     }
 }
@@ -328,13 +421,13 @@ fn exceeded(at: Instant) -> Rejected {
 pub struct Reservation<'l, K: CellKind<Arrival>> {
     limiter: &'l RateLimiter<K>,
     permits: u32,
-    at: Instant,
+    taken: Taken,
 }
 
 #[cfg(feature = "defmt")]
 impl<K: CellKind<Arrival>> defmt::Format for Reservation<'_, K> {
     fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(f, "Reservation {{ permits: {}, at: {} }}", self.permits, self.at);
+        defmt::write!(f, "Reservation {{ permits: {}, taken: {} }}", self.permits, self.taken);
     }
 }
 
@@ -342,7 +435,7 @@ impl<K: CellKind<Arrival>> Reservation<'_, K> {
     /// From when on the permits may be used.
     #[must_use]
     pub const fn at(&self) -> Instant {
-        self.at
+        self.taken.at
     }
 
     /// Uses the permits: they don't go back any more.
@@ -353,7 +446,59 @@ impl<K: CellKind<Arrival>> Reservation<'_, K> {
 
 impl<K: CellKind<Arrival>> Drop for Reservation<'_, K> {
     fn drop(&mut self) {
-        self.limiter.give_back(self.permits);
+        self.limiter.give_back(self.permits, self.taken);
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// Waits for permits; see [`RateLimiter::acquire`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Acquire<'l, K, X>
+    where
+        K: CellKind<Arrival>,
+        X: Executor,
+    {
+        limiter: &'l RateLimiter<K>,
+        permits: u32,
+        executor: X,
+        taken: Option<Taken>,
+        #[pin]
+        sleep: Option<X::Sleep>,
+    }
+
+    impl<K, X> PinnedDrop for Acquire<'_, K, X>
+    where
+        K: CellKind<Arrival>,
+        X: Executor,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let Some(taken) = this.taken.take() {
+                this.limiter.give_back(*this.permits, taken);
+            }
+        }
+    }
+}
+
+impl<K: CellKind<Arrival>, X: Executor> Future for Acquire<'_, K, X> {
+    type Output = Result<(), Rejected>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        this.limiter.poll_taken(*this.permits, |_| Span::MAX, this.taken, this.sleep, this.executor, cx)
+    }
+}
+
+impl<K: CellKind<Arrival>, X: Executor> fmt::Debug for Acquire<'_, K, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acquire").field("permits", &self.permits).finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl<K: CellKind<Arrival>, X: Executor> defmt::Format for Acquire<'_, K, X> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Acquire {{ permits: {} }}", self.permits);
     }
 }
 

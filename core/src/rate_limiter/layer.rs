@@ -4,20 +4,19 @@ use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 
-use super::{Arrival, RateLimiter};
+use super::{Arrival, RateLimiter, Taken};
 use crate::cell::CellKind;
 use crate::executor::Executor;
 use crate::pipeline::{Answer, Layer, Next, Part, REJECTED, Role, Scope};
-use crate::time::{Instant, Span};
-use crate::timeout::poll_deadline;
+use crate::time::Span;
 
 pin_project_lite::pin_project! {
     /// A limiter's progress within a call: waiting for its permits, then past it.
     #[derive(Debug)]
     #[cfg_attr(feature = "defmt", derive(defmt::Format))]
     pub struct LimiterState<S, I> {
-        // From when on the permits that were taken may be used, until they are.
-        reserved: Option<Instant>,
+        // The permits that were taken, until they may be used.
+        taken: Option<Taken>,
         passed: bool,
         #[pin]
         sleep: Option<S>,
@@ -55,10 +54,10 @@ impl<K: CellKind<Arrival>> Part for RateLimiter<K> {
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let config = self.config();
-        write!(f, "rate limiter: {} per {:?}, {} at once", config.permits, config.period.duration(), config.burst)?;
-        match config.longest_wait {
-            Span::ZERO => Ok(()),
-            wait => write!(f, ", waits up to {:?}", wait.duration()),
+        write!(f, "rate limiter: {config}")?;
+        match config.queue {
+            0 => Ok(()),
+            queue => write!(f, ", {queue} may wait for {:?}", config.longest_wait.duration()),
         }
     }
 }
@@ -67,7 +66,7 @@ impl<T, E, X: Executor, K: CellKind<Arrival>> Layer<T, E, X> for Weighted<'_, K>
     type State<I> = LimiterState<X::Sleep, I>;
 
     fn idle<I>(&self, inner: I) -> Self::State<I> {
-        LimiterState { reserved: None, passed: false, sleep: None, inner }
+        LimiterState { taken: None, passed: false, sleep: None, inner }
     }
 
     #[inline]
@@ -81,26 +80,13 @@ impl<T, E, X: Executor, K: CellKind<Arrival>> Layer<T, E, X> for Weighted<'_, K>
         let mut this = state.project();
         let executor = scope.executor();
         if !*this.passed {
-            let at = match *this.reserved {
-                Some(at) => at,
-                None => {
-                    let now = executor.now();
-                    // Nothing waits beyond its deadline: that would only use up permits.
-                    let left = scope.deadline().from(now).as_nanos().saturating_sub(now.as_nanos());
-                    match self.limiter.take_later(self.weight, Span::from_nanos(left), now) {
-                        Ok(at) => {
-                            *this.reserved = Some(at);
-                            if at <= now { Instant::START } else { at }
-                        }
-                        Err(rejected) => return Poll::Ready(Answer::ended(rejected, REJECTED)),
-                    }
-                }
-            };
-            if at > Instant::START {
-                ready!(poll_deadline(this.sleep.as_mut(), at, executor, cx));
+            // Nobody waits beyond the deadline: that would only use up permits.
+            let left = |now| Span::from_nanos(scope.deadline().from(now).as_nanos().saturating_sub(now.as_nanos()));
+            let passed = self.limiter.poll_taken(self.weight, left, this.taken, this.sleep.as_mut(), executor, cx);
+            if let Err(rejected) = ready!(passed) {
+                return Poll::Ready(Answer::ended(rejected, REJECTED));
             }
-            this.sleep.set(None);
-            (*this.reserved, *this.passed) = (None, true);
+            *this.passed = true;
         }
         let answer = ready!(next.poll(this.inner, scope, cx));
         *this.passed = false;
@@ -110,8 +96,8 @@ impl<T, E, X: Executor, K: CellKind<Arrival>> Layer<T, E, X> for Weighted<'_, K>
     fn reset<N: Next<T, E, X>>(&self, state: Pin<&mut Self::State<N::State>>, next: &mut N, executor: &X) {
         let mut this = state.project();
         this.sleep.set(None);
-        if this.reserved.take().is_some() {
-            self.limiter.give_back(self.weight);
+        if let Some(taken) = this.taken.take() {
+            self.limiter.give_back(self.weight, taken);
         }
         *this.passed = false;
         next.reset(this.inner, executor);

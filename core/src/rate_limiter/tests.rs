@@ -6,7 +6,6 @@ use std::vec::Vec;
 use super::*;
 use crate::Pipeline;
 use crate::cell::{Live, Local};
-use crate::executor::Executor as _;
 use crate::rng::Rng;
 use crate::testing::tests::ms;
 use crate::testing::{ManualClock, Script, Step, VirtualExecutor};
@@ -37,22 +36,24 @@ impl Bucket {
         Self { level: burst, at: 0, interval, burst, longest_wait: wait.into() }
     }
 
-    /// Fills; a clock that stepped back finds no less than what the longest wait could have left.
-    fn fill(&mut self, now: u64) {
+    /// What is in it now. A clock that stepped back finds no less than what a full queue could have left.
+    fn level(&self, now: u64) -> i128 {
         let passed = i128::from(now) - i128::from(self.at);
-        self.level = (self.level + passed).clamp(-self.longest_wait, self.burst);
-        self.at = now;
+        (self.level + passed).clamp(-self.longest_wait, self.burst)
     }
 
-    /// When so many can be used, and whether that is soon enough: then they are taken.
+    /// When so many can be used, or whether that is too late. None at all wait for one.
+    fn asked(&self, permits: u32, wait: i128, now: u64) -> Result<u64, u64> {
+        let short = (self.interval * i128::from(permits.max(1)) - self.level(now)).max(0);
+        let usable = (i128::from(now) + short) as u64;
+        if short > wait { Err(usable) } else { Ok(usable) }
+    }
+
     fn take(&mut self, permits: u32, wait: i128, now: u64) -> Result<u64, u64> {
-        self.fill(now);
-        let left = self.level - self.interval * i128::from(permits);
-        let usable = (i128::from(now) + (-left).max(0)) as u64;
-        if -left > wait {
-            return Err(usable);
+        let usable = self.asked(permits, wait, now)?;
+        if permits > 0 {
+            (self.level, self.at) = (self.level(now) - self.interval * i128::from(permits), now);
         }
-        self.level = left;
         Ok(usable)
     }
 }
@@ -64,7 +65,7 @@ fn every_answer_is_that_of_a_bucket_that_fills_with_time_whatever_the_clock_does
         let (permits, burst) = (1 + rng.next() % 20, 1 + rng.next() % 20);
         let (period, wait) = (u64::from(1 + rng.next() % 10_000), u64::from(rng.next() % 5_000));
         let config = Config::new(permits, Duration::from_nanos(period));
-        let config = config.with_burst(burst).with_longest_wait(Duration::from_nanos(wait));
+        let config = config.with_burst(burst).with_queue(u32::MAX, Duration::from_nanos(wait));
         let (limiter, mut bucket, mut now) = (limiter(config), Bucket::new(permits, period, burst, wait), 0_u64);
         for step in 0..3_000 {
             let what = std::format!("seed {seed}, step {step}");
@@ -79,10 +80,6 @@ fn every_answer_is_that_of_a_bucket_that_fills_with_time_whatever_the_clock_does
                 let found = limiter.try_acquire_many(count, &clock);
                 if count > burst {
                     assert_eq!(found.map_err(|rejected| rejected.reason()), Err(Reason::TooHeavy), "{what}");
-                } else if count == 0 {
-                    let taken = bucket.take(1, 0, now);
-                    bucket.level = if taken.is_ok() { bucket.level + bucket.interval } else { bucket.level };
-                    assert_eq!(found.is_ok(), taken.is_ok(), "{what}");
                 } else {
                     let expected = bucket.take(count, 0, now).map(drop).map_err(|at| Some(nanos(at)));
                     assert_eq!(found.map_err(|rejected| rejected.retry_at()), expected, "{what}");
@@ -105,8 +102,7 @@ fn every_answer_is_that_of_a_bucket_that_fills_with_time_whatever_the_clock_does
                     (found, expected) => panic!("{what}: {found:?}, not {expected:?}"),
                 }
             }
-            bucket.fill(now);
-            let available = bucket.level.div_euclid(bucket.interval) as i64;
+            let available = bucket.level(now).div_euclid(bucket.interval) as i64;
             assert_eq!(limiter.available(&clock), available, "{what}");
         }
     }
@@ -157,7 +153,7 @@ fn settings_that_make_no_sense_are_refused() {
 
 #[test]
 fn the_end_of_time_overflows_nothing() {
-    let limiter = limiter(Config::new(1, Duration::from_secs(1)).with_longest_wait(Duration::MAX));
+    let limiter = limiter(Config::new(1, Duration::from_secs(1)).with_queue(u32::MAX, Duration::MAX));
     for _ in 0..10 {
         let _ = limiter.reserve(u32::MAX, Duration::MAX, &Instant::MAX).map(Reservation::commit);
         let _ = limiter.try_acquire(&Instant::MAX);
@@ -181,9 +177,9 @@ fn another_quota_leaves_taken_what_was_taken() {
 #[test]
 fn in_a_pipeline_calls_wait_for_their_turn_and_are_rejected_when_that_is_too_far_off() {
     let executor = VirtualExecutor::new();
-    let limiter = limiter(Config::new(1, ms(100)).with_longest_wait(ms(150)));
+    let limiter = limiter(Config::new(1, ms(100)).with_queue(9, ms(150)));
     let pipeline = Pipeline::new(&executor).layer(&limiter);
-    assert_eq!(pipeline.to_string(), "rate limiter: 1 per 100ms, 1 at once, waits up to 150ms");
+    assert_eq!(pipeline.to_string(), "rate limiter: 1 per 100ms, 1 at once, 9 may wait for 150ms");
     let service = Script::new(&[Step::Succeed]);
     for expected in [0, 100, 200] {
         assert!(executor.run(pipeline.call(|_| service.call(&executor))).expect("it ends").is_ok());
@@ -199,7 +195,7 @@ fn in_a_pipeline_calls_wait_for_their_turn_and_are_rejected_when_that_is_too_far
 #[test]
 fn a_call_that_gives_up_waiting_gives_its_turn_back() {
     let executor = VirtualExecutor::new();
-    let limiter = limiter(Config::new(1, ms(100)).with_longest_wait(ms(1_000)));
+    let limiter = limiter(Config::new(1, ms(100)).with_queue(9, ms(1_000)));
     let pipeline = Pipeline::new(&executor).layer(Timeout::new(ms(50))).layer(&limiter);
     let service = Script::new(&[Step::Succeed]);
     limiter.try_acquire(&&executor).expect("the first");
@@ -227,4 +223,126 @@ fn it_takes_one_word_beside_its_settings_and_stands_in_a_static() {
     }
     LIMITER.with(|limiter| assert_eq!(limiter.available(&ManualClock::new()), 5));
     assert_eq!(size_of::<Arrival>(), 8);
+}
+
+#[test]
+fn what_is_given_back_never_lets_more_through_than_the_quota() {
+    let limiter = limiter(Config::new(1, ms(100)).with_queue(10, Duration::MAX));
+    let reserve = || limiter.reserve(1, Duration::MAX, &Instant::START).expect("there is room");
+    reserve().commit();
+    let (middle, last) = (reserve(), reserve());
+    assert_eq!((middle.at(), last.at()), (Instant::from_millis(100), Instant::from_millis(200)));
+    // Were it given back, the next one would come at 200 ms too.
+    drop(middle);
+    assert_eq!(limiter.available(&Instant::START), -2);
+    drop(last);
+    assert_eq!(limiter.available(&Instant::START), -1);
+}
+
+#[test]
+fn a_queue_holds_so_many_permits_and_nobody_for_longer_than_the_longest_wait() {
+    let reason = |wait: u64| {
+        let limiter = limiter(Config::new(1, ms(100)).with_queue(2, ms(wait)));
+        let reserve = |permits| limiter.reserve(permits, Duration::MAX, &Instant::START).map(Reservation::commit);
+        let _ = (reserve(1), reserve(1), reserve(1));
+        reserve(1).map_err(|rejected| (rejected.reason(), rejected.retry_at()))
+    };
+    assert_eq!(reason(1_000), Err((Reason::QueueFull, Some(Instant::from_millis(300)))));
+    assert_eq!(reason(150), Err((Reason::RateExceeded, Some(Instant::from_millis(200)))));
+    assert_eq!(reason(0), Err((Reason::RateExceeded, Some(Instant::from_millis(100)))));
+}
+
+#[test]
+fn callers_wait_in_the_order_in_which_they_came_and_whoever_leaves_gives_the_last_place_back() {
+    let executor = VirtualExecutor::new();
+    let limiter = limiter(Config::new(1, ms(100)).with_queue(3, ms(1_000)));
+    let done = std::cell::RefCell::new(Vec::new());
+    let ask = async |name: u32| {
+        let result = limiter.acquire(1, &executor).await;
+        done.borrow_mut().push((name, result.is_ok(), executor.elapsed()));
+    };
+    let calls = async {
+        let mut all: Vec<_> = (0..5).map(|name| std::boxed::Box::pin(ask(name))).collect();
+        core::future::poll_fn(|cx| {
+            all.retain_mut(|call| call.as_mut().poll(cx).is_pending());
+            // The last one has had enough.
+            if executor.elapsed() == ms(100) {
+                all.truncate(1);
+            }
+            if all.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    };
+    assert_eq!(executor.run(calls), Ok(()));
+    let expected = [(0, true, ms(0)), (4, false, ms(0)), (1, true, ms(100)), (2, true, ms(200))];
+    assert_eq!(*done.borrow(), expected);
+    assert_eq!(limiter.available_at(1, &&executor), Some(Instant::from_millis(300)), "not 400");
+}
+
+mod keyed {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    type Limiter<const N: usize> = KeyedRateLimiter<Local, u32, N>;
+
+    #[test]
+    fn with_places_for_all_each_key_has_a_limiter_of_its_own() {
+        for seed in 0..20 {
+            let mut rng = Rng::new(seed);
+            let config =
+                Config::new(1 + rng.next() % 5, Duration::from_nanos(1_000)).validate().expect("it makes sense");
+            let (keyed, mut alone, mut now) = (Limiter::<64>::new(config), BTreeMap::new(), 0_u64);
+            for step in 0..3_000 {
+                now += u64::from(rng.next()) % 100;
+                let (key, permits) = (rng.next() % 64, rng.next() % 3);
+                let alone = alone.entry(key).or_insert_with(|| RateLimiter::<Local>::new(config));
+                let expected = alone.try_acquire_many(permits, &nanos(now));
+                assert_eq!(keyed.try_acquire_many(&key, permits, &nanos(now)), expected, "seed {seed}, step {step}");
+                assert_eq!(i64::from(keyed.available(&key, &nanos(now))), alone.available(&nanos(now)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_flood_of_keys_gets_one_quota_beyond_its_places_and_those_known_before_keep_theirs() {
+        let keyed = Limiter::<8>::new(valid!(Config::new(2, Duration::from_secs(1)).validate()));
+        assert_eq!(keyed.try_acquire(&0, &Instant::START), Ok(()));
+        let passed = (1..10_000).filter(|key| keyed.try_acquire(key, &Instant::START).is_ok()).count();
+        assert_eq!((passed, keyed.keys()), (7 + 2, 8));
+        assert_eq!(keyed.try_acquire(&0, &Instant::START), Ok(()), "its second one");
+        let rejected = keyed.try_acquire(&0, &Instant::START).expect_err("it had two");
+        assert_eq!(rejected.retry_at(), Some(Instant::from_millis(500)));
+        // Seven of them have their burst back: their places are free.
+        let later = Instant::from_millis(500);
+        let passed = (20_000..30_000).filter(|key| keyed.try_acquire(key, &later).is_ok()).count();
+        assert_eq!((passed, keyed.keys()), (7 + 1, 8), "and one permit of the others'");
+        assert_eq!(keyed.available(&0, &later), 1, "it still has its place");
+    }
+
+    #[test]
+    fn another_quota_holds_for_all_keys_that_are_known() {
+        let keyed = KeyedRateLimiter::<Live<Local>, u32, 2>::new(valid!(Config::new(4, ms(1_000)).validate()));
+        for key in [1, 2, 3] {
+            assert_eq!(keyed.try_acquire_many(&key, 3, &Instant::START), Ok(()));
+        }
+        keyed.reconfigure(valid!(Config::new(8, ms(1_000)).validate()), &Instant::START);
+        assert_eq!([1, 2, 3].map(|key| keyed.available(&key, &Instant::START)), [5, 5, 5]);
+    }
+
+    #[test]
+    fn one_key_is_a_layer() {
+        let executor = VirtualExecutor::new();
+        let keyed = Limiter::<8>::new(valid!(Config::new(1, ms(100)).validate()));
+        let service = Script::new(&[Step::Succeed]);
+        let call = |key| {
+            let pipeline = Pipeline::new(&executor).layer(keyed.of(key));
+            assert_eq!(pipeline.to_string(), "rate limiter: 1 per 100ms, 1 at once, for each key");
+            executor.run(pipeline.call(|_| service.call(&executor))).expect("it ends")
+        };
+        assert!(call(1).is_ok() && call(2).is_ok());
+        let rejected = call(1).expect_err("it had one").rejected().expect("by the limiter");
+        assert_eq!(rejected.reason(), Reason::RateExceeded);
+        assert_eq!(service.calls(), 2);
+    }
 }
