@@ -13,23 +13,28 @@
 //! ```
 //!
 //! # Waiting
-//! With a [`WaitQueue`] a caller may wait, in order of arrival, in a bounded queue and for a bounded time. Nobody overtakes: while
-//! someone waits, newcomers queue behind, a light one behind a heavy one too. A waiter that is dropped leaves no trace. One
-//! that has been given its permits keeps them until it is polled or dropped.
+//! With a [`WaitQueue`] a caller may wait, in order of arrival, in a bounded queue and for a bounded time. Nobody
+//! overtakes: while someone waits, newcomers queue behind, a light one behind a heavy one too. A waiter that is dropped
+//! leaves no trace. One that has been given its permits keeps them until it is polled or dropped.
+//!
+//! Or [the newest first](Config::with_newest_first): under lasting overload everyone waits for the longest wait when the
+//! oldest is served first, and most of them in vain. The newest has a caller that is still there; a full queue rejects the
+//! oldest in favour of a newcomer.
 //!
 //! # Defaults
 //!
 //! | what | default | range | at the extremes |
 //! | --- | --- | --- | --- |
 //! | permits | none: say how many | 1 to [`MOST`] | |
-//! | queue | none: a full bulkhead rejects at once | 0 to [`MOST`] waiters, and what the queue's storage holds | |
+//! | queue | none: a full bulkhead rejects at once | 0 to [`MOST`] permits waited for, and as many callers as the queue's storage holds | |
+//! | order | the oldest first | or the newest first | |
 //! | longest wait | comes with the queue | any | zero rejects at once, `Duration::MAX` waits for ever |
 //!
 //! # When not to use it
 //! To limit calls per time: that is a rate limiter's work.
 //!
 //! # Source
-//! Nygard, "Release It!", 2007.
+//! Nygard, "Release It!", 2007. The newest first: Maurer, "Fail at Scale", ACM Queue 13(8), 2015.
 
 use core::ops::Deref;
 use core::task::{Context, Poll, Waker};
@@ -65,19 +70,29 @@ pub struct Config {
     permits: u32,
     queue: u32,
     longest_wait: Span,
+    newest_first: bool,
 }
 
 impl Config {
     /// So many permits, and no queue.
     #[must_use]
     pub const fn new(permits: u32) -> Self {
-        Self { permits, queue: 0, longest_wait: Span::ZERO }
+        Self { permits, queue: 0, longest_wait: Span::ZERO, newest_first: false }
     }
 
-    /// Lets up to `waiters` callers wait for up to `longest_wait`.
+    /// Lets callers wait for up to `permits` permits in all, each for up to `longest_wait`.
     #[must_use]
-    pub const fn with_queue(mut self, waiters: u32, longest_wait: Duration) -> Self {
-        (self.queue, self.longest_wait) = (waiters, Span::of(longest_wait));
+    pub const fn with_queue(mut self, permits: u32, longest_wait: Duration) -> Self {
+        (self.queue, self.longest_wait) = (permits, Span::of(longest_wait));
+        self
+    }
+
+    /// Serves the newest in the queue first. A newcomer that finds the queue full takes the place of the oldest, which is
+    /// rejected as [evicted](Reason::Evicted). In a queue of fixed storage, whoever has been served keeps its place until
+    /// it notices.
+    #[must_use]
+    pub const fn with_newest_first(mut self) -> Self {
+        self.newest_first = true;
         self
     }
 
@@ -119,7 +134,7 @@ pub struct Snapshot {
     pub permits: u32,
     /// Permits in use; after a shrink it may be more than there are, until the surplus has drained.
     pub in_use: u32,
-    /// Callers that wait.
+    /// Permits that callers wait for.
     pub queued: u32,
     /// The most permits that were in use at once.
     pub high_water: u32,
@@ -269,54 +284,86 @@ where
     fn serve(&self) {
         loop {
             let served = self.queue.lock(|line| {
-                let weight = line.iter().next()?.weight;
+                let &Waiter { id, weight, .. } = self.next(line)?;
                 let in_use = self.slots.update(|slots| slots.take_queued(&self.config, weight))?;
-                Some((in_use, line.pop_front()?))
+                let waker = if self.config.newest_first {
+                    // Marked: whoever is no longer in line has been evicted.
+                    let waiter = line.find(id)?;
+                    waiter.served = true;
+                    waiter.waker.clone()
+                } else {
+                    line.remove(id)?.waker
+                };
+                Some((in_use, waker))
             });
-            let Some((in_use, waiter)) = served else { return };
+            let Some((in_use, waker)) = served else { return };
             self.note_in_use(in_use);
-            waiter.waker.wake();
+            waker.wake();
         }
+    }
+
+    /// Whose turn it is.
+    fn next<'l>(&self, line: &'l Q::Line) -> Option<&'l Waiter> {
+        if self.config.newest_first { line.iter().rev().find(|waiter| !waiter.served) } else { line.iter().next() }
     }
 
     /// The last waiter before place `end` that wants more than so many permits: its place and its waker.
     fn last_above(&self, permits: u32, end: usize) -> Option<(usize, Waker)> {
         self.queue.lock(|line| {
-            let heavy = line.iter().enumerate().take(end).filter(|(_, waiter)| waiter.weight > permits);
+            let heavy =
+                line.iter().enumerate().take(end).filter(|(_, waiter)| waiter.weight > permits && !waiter.served);
             heavy.last().map(|(index, waiter)| (index, waiter.waker.clone()))
         })
     }
 
     /// Joins the queue, unless permits are free or there is no place. `Ok(None)`: the permits are taken.
     fn join(&self, weight: u32, waker: &Waker) -> Result<Option<u32>, Rejected> {
-        let joined = self.queue.lock(|line| {
-            // Counted under the queue's lock: whoever gives back permits either sees us waiting or left them for us.
-            match self.slots.update(|slots| slots.take_or_queue(&self.config, weight)) {
-                Ok(Some(in_use)) => Ok((None, in_use)),
-                Ok(None) => match line.push_back(weight, waker.clone()) {
-                    Some(id) => Ok((Some(id), 0)),
-                    None => {
-                        self.slots.update(|slots| slots.queued = slots.queued.saturating_sub(1));
-                        Err(Reason::QueueFull)
-                    }
-                },
-                Err(reason) => Err(reason),
+        loop {
+            match self.queue.lock(|line| self.join_line(line, weight, waker)) {
+                Joined::Taken { in_use } => {
+                    self.note_in_use(in_use);
+                    return Ok(None);
+                }
+                Joined::Waits { id } => return Ok(Some(id)),
+                Joined::Rejected(reason) => return Err(self.reject(reason)),
+                // Outside the lock; then there may be room.
+                Joined::Evicted(evicted) => evicted.waker.wake(),
             }
-        });
-        match joined {
-            Ok((place, in_use)) => {
-                self.note_in_use(in_use);
-                Ok(place)
-            }
-            Err(reason) => Err(self.reject(reason)),
         }
     }
 
-    /// Whether the waiter has been served; leaves its waker otherwise.
+    /// Under the queue's lock, the counters too: whoever gives back permits either sees us waiting or left them for us.
+    fn join_line(&self, line: &mut Q::Line, weight: u32, waker: &Waker) -> Joined {
+        match self.slots.update(|slots| slots.take_or_queue(&self.config, weight)) {
+            Ok(Some(in_use)) => return Joined::Taken { in_use },
+            Ok(None) => {
+                if let Some(id) = line.push_back(weight, waker.clone()) {
+                    return Joined::Waits { id };
+                }
+                self.slots.update(|slots| slots.unqueue(weight));
+            }
+            Err(Reason::QueueFull) => {}
+            Err(reason) => return Joined::Rejected(reason),
+        }
+        // Too large for the whole queue, it would evict everyone for nothing.
+        if self.config.newest_first && weight <= self.config.queue {
+            let oldest = line.iter().find(|waiter| !waiter.served).map(Waiter::id);
+            if let Some(evicted) = oldest.and_then(|id| line.remove(id)) {
+                self.slots.update(|slots| slots.unqueue(evicted.weight));
+                return Joined::Evicted(evicted);
+            }
+        }
+        Joined::Rejected(Reason::QueueFull)
+    }
+
+    /// Whether the waiter has been served or evicted; leaves its waker otherwise.
     fn poll_served(&self, id: u32, weight: u32, cx: &Context<'_>) -> Poll<Result<(), Rejected>> {
+        let newest_first = self.config.newest_first;
         let replaced = self.queue.lock(|line| match line.find(id) {
-            // Only being served, or leaving by itself, takes a waiter out of the line.
-            None => Err(()),
+            Some(waiter) if waiter.served => Err((Ok(()), line.remove(id))),
+            // Only being served or evicted, or leaving by itself, takes a waiter out of the line.
+            None if newest_first => Err((Err(Reason::Evicted), None)),
+            None => Err((Ok(()), None)),
             Some(waiter) if waiter.waker.will_wake(cx.waker()) => Ok(None),
             Some(waiter) => Ok(Some(core::mem::replace(&mut waiter.waker, cx.waker().clone()))),
         });
@@ -324,7 +371,7 @@ where
         let permits = self.slots.update(|slots| slots.permits(&self.config));
         // The old waker is dropped here, outside the lock.
         match replaced {
-            Err(()) => Poll::Ready(Ok(())),
+            Err((ended, _)) => Poll::Ready(ended.map_err(|reason| self.reject(reason))),
             Ok(_) if weight > permits => {
                 self.leave(id, weight);
                 Poll::Ready(Err(self.reject(Reason::TooHeavy)))
@@ -336,16 +383,33 @@ where
     /// Leaves the queue, or gives back what had just been granted.
     fn leave(&self, id: u32, weight: u32) {
         let left = self.queue.lock(|line| {
-            let waiter = line.remove(id)?;
-            self.slots.update(|slots| slots.queued = slots.queued.saturating_sub(1));
-            Some(waiter)
+            let waiter = line.remove(id);
+            if waiter.as_ref().is_some_and(|waiter| !waiter.served) {
+                self.slots.update(|slots| slots.unqueue(weight));
+            }
+            waiter
         });
         match left {
+            Some(waiter) if waiter.served => self.give_back(weight),
             // Somebody lighter may have waited behind us.
             Some(_) => self.serve(),
+            None if self.config.newest_first => {}
             None => self.give_back(weight),
         }
     }
+}
+
+/// What became of a caller that would wait.
+enum Joined {
+    Taken {
+        in_use: u32,
+    },
+    Waits {
+        id: u32,
+    },
+    Rejected(Reason),
+    /// Nothing yet: this one had to make room first.
+    Evicted(Waiter),
 }
 
 /// Permits held. Dropping it gives them back. `B` points to the bulkhead: a reference, or an `Arc` for a permit that moves into
@@ -431,7 +495,7 @@ impl Slots {
     const fn take(&mut self, config: &Config, weight: u32) -> Result<u32, Reason> {
         let permits = self.permits(config);
         let in_use = self.in_use.saturating_add(weight);
-        if weight == 0 || (in_use <= permits && self.queued == 0) {
+        if weight == 0 || (in_use <= permits && (self.queued == 0 || config.newest_first)) {
             self.in_use = in_use;
             Ok(in_use)
         } else if weight > permits {
@@ -446,23 +510,31 @@ impl Slots {
         match self.take(config, weight) {
             Ok(in_use) => Ok(Some(in_use)),
             Err(Reason::Full) if config.queue == 0 || config.longest_wait.is_zero() => Err(Reason::Full),
-            Err(Reason::Full) if self.queued >= config.queue => Err(Reason::QueueFull),
             Err(Reason::Full) => {
-                self.queued = self.queued.saturating_add(1);
+                let queued = self.queued.saturating_add(weight);
+                if queued > config.queue {
+                    return Err(Reason::QueueFull);
+                }
+                self.queued = queued;
                 Ok(None)
             }
             Err(reason) => Err(reason),
         }
     }
 
-    /// Takes permits for the first in the queue, if they are free.
+    /// Takes permits for the next in the queue, if they are free.
     const fn take_queued(&mut self, config: &Config, weight: u32) -> Option<u32> {
         let in_use = self.in_use.saturating_add(weight);
         if in_use > self.permits(config) {
             return None;
         }
-        (self.in_use, self.queued) = (in_use, self.queued.saturating_sub(1));
+        self.in_use = in_use;
+        self.unqueue(weight);
         Some(in_use)
+    }
+
+    const fn unqueue(&mut self, weight: u32) {
+        self.queued = self.queued.saturating_sub(weight);
     }
 }
 

@@ -9,6 +9,8 @@ use core::task::Waker;
 pub struct Waiter {
     pub(crate) id: u32,
     pub(crate) weight: u32,
+    // It has what it waited for, and has not noticed yet.
+    pub(crate) served: bool,
     pub(crate) waker: Waker,
 }
 
@@ -23,7 +25,7 @@ impl Waiter {
     /// A waiter with an id that is unique in its line.
     #[must_use]
     pub const fn new(id: u32, weight: u32, waker: Waker) -> Self {
-        Self { id, weight, waker }
+        Self { id, weight, served: false, waker }
     }
 
     /// Its id.
@@ -36,13 +38,10 @@ impl Waiter {
 /// Those who wait, first come first.
 pub trait Line {
     /// The waiters, the first in line first.
-    fn iter(&self) -> impl Iterator<Item = &Waiter>;
+    fn iter(&self) -> impl DoubleEndedIterator<Item = &Waiter>;
 
     /// Joins at the end and gets an id, unique among those who wait; `None` when the storage is full.
     fn push_back(&mut self, weight: u32, waker: Waker) -> Option<u32>;
-
-    /// Takes out the first.
-    fn pop_front(&mut self) -> Option<Waiter>;
 
     /// The waiter with this id.
     fn find(&mut self, id: u32) -> Option<&mut Waiter>;
@@ -101,7 +100,7 @@ impl<const N: usize> Default for VecLine<N> {
 }
 
 impl<const N: usize> Line for VecLine<N> {
-    fn iter(&self) -> impl Iterator<Item = &Waiter> {
+    fn iter(&self) -> impl DoubleEndedIterator<Item = &Waiter> {
         self.waiters.iter()
     }
 
@@ -110,11 +109,6 @@ impl<const N: usize> Line for VecLine<N> {
         self.waiters.push(Waiter::new(id, weight, waker)).ok()?;
         self.next_id = id.wrapping_add(1);
         Some(id)
-    }
-
-    fn pop_front(&mut self) -> Option<Waiter> {
-        let id = self.waiters.first()?.id;
-        self.remove(id)
     }
 
     fn find(&mut self, id: u32) -> Option<&mut Waiter> {

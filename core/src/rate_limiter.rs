@@ -113,6 +113,24 @@ impl Config {
         self.prepared()
     }
 
+    /// Permits per period.
+    #[must_use]
+    pub const fn permits(&self) -> u32 {
+        self.permits
+    }
+
+    /// The period.
+    #[must_use]
+    pub const fn period(&self) -> Duration {
+        self.period.duration()
+    }
+
+    /// The most permits at once.
+    #[must_use]
+    pub const fn burst(&self) -> u32 {
+        self.burst
+    }
+
     const fn prepared(mut self) -> Self {
         let interval = match self.permits {
             0 => u64::MAX,

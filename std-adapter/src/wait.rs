@@ -36,7 +36,7 @@ impl DequeLine {
 }
 
 impl Line for DequeLine {
-    fn iter(&self) -> impl Iterator<Item = &Waiter> {
+    fn iter(&self) -> impl DoubleEndedIterator<Item = &Waiter> {
         self.waiters.iter()
     }
 
@@ -45,10 +45,6 @@ impl Line for DequeLine {
         self.waiters.push_back(Waiter::new(id, weight, waker));
         self.next_id = id.wrapping_add(1);
         Some(id)
-    }
-
-    fn pop_front(&mut self) -> Option<Waiter> {
-        self.waiters.pop_front()
     }
 
     fn find(&mut self, id: u32) -> Option<&mut Waiter> {

@@ -120,7 +120,8 @@ where
         match self.config.queue {
             0 => Ok(()),
             queue => write!(f, ", {queue} may wait for {:?}", self.config.longest_wait.duration()),
-        }
+        }?;
+        if self.config.newest_first { f.write_str(", the newest first") } else { Ok(()) }
     }
 }
 

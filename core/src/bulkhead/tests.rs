@@ -23,7 +23,9 @@ type Held<'b, const N: usize> = Permit<&'b Queued<N>, Local, LocalQueue<N>>;
 type Wait<'b, const N: usize> = Pin<Box<Acquire<'b, Local, LocalQueue<N>, &'b Rig>>>;
 
 /// Everybody waits for up to 100 ms.
-fn queued<const N: usize>(permits: u32, queue: u32) -> Queued<N> {
+/// Room for so many waiters, however heavy, as far as the storage goes.
+fn queued<const N: usize>(permits: u32, waiters: u32) -> Queued<N> {
+    let queue = permits.saturating_mul(waiters).min(MOST);
     Bulkhead::new(Config::new(permits).with_queue(queue, ms(100)).validate().expect("it makes sense"))
 }
 
@@ -42,10 +44,10 @@ where
 
 /// A bulkhead of 2 permits and 2 places in its queue, with those who hold and those who wait.
 struct Scene<'b> {
-    bulkhead: &'b Queued<4>,
+    bulkhead: &'b Queued<2>,
     rig: &'b Rig,
-    held: Vec<Held<'b, 4>>,
-    waiting: Vec<(Arc<Wakes>, Wait<'b, 4>)>,
+    held: Vec<Held<'b, 2>>,
+    waiting: Vec<(Arc<Wakes>, Wait<'b, 2>)>,
 }
 
 impl Scene<'_> {
@@ -145,7 +147,7 @@ fn table() -> String {
     let mut text = String::new();
     for (state, script) in STATES {
         for event in EVENTS {
-            let (bulkhead, rig) = (queued::<4>(2, 2), Rig::new());
+            let (bulkhead, rig) = (queued::<2>(2, 2), Rig::new());
             let mut scene = Scene { bulkhead: &bulkhead, rig: &rig, held: Vec::new(), waiting: Vec::new() };
             for step in script {
                 scene.apply(step);
@@ -225,15 +227,15 @@ granted, unpolled | cancel   | cancelled                  | 1 of 2 in use, 0 wai
 granted, unpolled | late     | taken                      | 2 of 2 in use, 0 wait, 1 woken
 granted, unpolled | resize 3 | Ok(())                     | 2 of 3 in use, 0 wait, 0 woken
 granted, unpolled | resize 1 | Ok(())                     | 2 of 1 in use, 0 wait, 0 woken
-heavy waits       | take     | Full                       | 1 of 2 in use, 2 wait, 0 woken
-heavy waits       | take 0   | taken                      | 1 of 2 in use, 2 wait, 0 woken
-heavy waits       | take 3   | TooHeavy                   | 1 of 2 in use, 2 wait, 0 woken
-heavy waits       | wait     | QueueFull                  | 1 of 2 in use, 2 wait, 0 woken
+heavy waits       | take     | Full                       | 1 of 2 in use, 3 wait, 0 woken
+heavy waits       | take 0   | taken                      | 1 of 2 in use, 3 wait, 0 woken
+heavy waits       | take 3   | TooHeavy                   | 1 of 2 in use, 3 wait, 0 woken
+heavy waits       | wait     | QueueFull                  | 1 of 2 in use, 3 wait, 0 woken
 heavy waits       | release  | released                   | 2 of 2 in use, 1 wait, 1 woken
 heavy waits       | cancel   | cancelled                  | 2 of 2 in use, 0 wait, 1 woken
 heavy waits       | late     | QueueTimeout, taken        | 2 of 2 in use, 0 wait, 2 woken
 heavy waits       | resize 3 | Ok(())                     | 3 of 3 in use, 1 wait, 1 woken
-heavy waits       | resize 1 | Ok(())                     | 1 of 1 in use, 2 wait, 1 woken
+heavy waits       | resize 1 | Ok(())                     | 1 of 1 in use, 3 wait, 1 woken
 shrunk below use  | take     | Full                       | 2 of 1 in use, 0 wait, 0 woken
 shrunk below use  | take 0   | taken                      | 2 of 1 in use, 0 wait, 0 woken
 shrunk below use  | take 3   | TooHeavy                   | 2 of 1 in use, 0 wait, 0 woken
@@ -597,6 +599,28 @@ fn a_queue_that_stores_less_than_configured_is_full_when_its_storage_is() {
 }
 
 #[test]
+fn the_newest_first_leaves_a_full_queue_to_newcomers_and_rejects_the_oldest() {
+    let config = valid!(Config::new(2).with_queue(2, Duration::MAX).with_newest_first().validate());
+    let (bulkhead, rig) = (Queued::<2>::new(config), Rig::new());
+    let held = bulkhead.try_acquire_many(2).expect("they are free");
+    let mut waiting: Vec<_> = (0..3).map(|_| pin_acquire(&bulkhead, 1, &rig)).collect();
+    assert!(waiting.iter_mut().all(|acquire| poll_once(acquire.as_mut()).is_pending()));
+    let mut polled = waiting.iter_mut().map(|acquire| poll_once(acquire.as_mut()));
+    let Some(Poll::Ready(oldest)) = polled.next() else { unreachable!("the third took its place") };
+    assert_eq!((reason(oldest), polled.all(|polled| polled.is_pending())), (Some(Reason::Evicted), true));
+    // As heavy as the whole queue, but not heavier.
+    let mut heavy = pin_acquire(&bulkhead, 2, &rig);
+    assert!(poll_once(heavy.as_mut()).is_pending());
+    assert_eq!(in_use_and_queued(&bulkhead), (2, 2));
+    drop(held);
+    let Poll::Ready(Ok(permit)) = poll_once(heavy.as_mut()) else { unreachable!("it is the newest") };
+    drop(permit);
+    let evicted = waiting.iter_mut().skip(1).map(|acquire| poll_once(acquire.as_mut()));
+    assert!(evicted.into_iter().all(|polled| matches!(polled, Poll::Ready(Err(_)))));
+    assert_eq!(in_use_and_queued(&bulkhead), (0, 0));
+}
+
+#[test]
 fn a_bulkhead_without_a_queue_rejects_those_who_would_wait() {
     let rig = Rig::new();
     for (queue, expected) in [(0, Reason::Full), (5, Reason::QueueFull)] {
@@ -655,8 +679,8 @@ fn states_survive_packing_start_as_zero_and_leave_the_cells_bit_alone() {
 
 #[test]
 fn a_state_is_a_few_words_and_a_bulkhead_hardly_more() {
-    assert_eq!((size_of::<Slots>(), size_of::<Tally>(), size_of::<Config>()), (12, 8, 16));
-    assert_eq!(size_of::<Bulkhead<Local>>(), 56);
+    assert_eq!((size_of::<Slots>(), size_of::<Tally>(), size_of::<Config>()), (12, 8, 24));
+    assert_eq!(size_of::<Bulkhead<Local>>(), 64);
 }
 
 #[test]
@@ -752,16 +776,27 @@ fn a_call_in_a_pipeline_weighs_what_it_is_told_to() {
 struct Oracle {
     permits: u32,
     in_use: u32,
-    room: usize,
+    /// Permits that may be waited for, by at most `STORED` callers.
+    room: u32,
+    newest_first: bool,
     line: VecDeque<(usize, u32)>,
     granted: Vec<usize>,
+    evicted: Vec<usize>,
     high_water: u32,
     rejected: u32,
 }
 
+/// Callers that the queue under test stores.
+const STORED: usize = 5;
+
 impl Oracle {
+    fn queued(&self) -> u32 {
+        self.line.iter().map(|(_, weight)| weight).sum()
+    }
+
     fn take(&mut self, weight: u32) -> Result<(), Reason> {
-        let fits = self.in_use + weight <= self.permits && self.line.is_empty();
+        let nobody_waits = self.line.is_empty() || self.newest_first;
+        let fits = self.in_use + weight <= self.permits && nobody_waits;
         if weight == 0 || fits {
             self.in_use += weight;
             self.high_water = self.high_water.max(self.in_use);
@@ -778,9 +813,19 @@ impl Oracle {
 
     /// `Ok(true)`: taken; `Ok(false)`: waits.
     fn join(&mut self, id: usize, weight: u32) -> Result<bool, Reason> {
-        let answer = match self.take(weight) {
+        let full = |oracle: &Self| {
+            let noticed = if oracle.newest_first { 0 } else { oracle.granted.len() };
+            oracle.queued() + weight > oracle.room || oracle.line.len() + oracle.granted.len() - noticed >= STORED
+        };
+        let mut taken = self.take(weight);
+        while taken == Err(Reason::Full) && full(self) && self.newest_first && weight <= self.room {
+            let Some((oldest, _)) = self.line.pop_front() else { break };
+            self.evicted.push(oldest);
+            taken = self.take(weight);
+        }
+        let answer = match taken {
             Ok(()) => Ok(true),
-            Err(Reason::Full) if self.line.len() >= self.room => Err(Reason::QueueFull),
+            Err(Reason::Full) if full(self) => Err(Reason::QueueFull),
             Err(Reason::Full) => {
                 self.line.push_back((id, weight));
                 Ok(false)
@@ -797,10 +842,10 @@ impl Oracle {
     }
 
     fn serve(&mut self) {
-        while let Some(&(id, weight)) = self.line.front()
+        while let Some(&(id, weight)) = if self.newest_first { self.line.back() } else { self.line.front() }
             && self.in_use + weight <= self.permits
         {
-            self.line.pop_front();
+            self.line.retain(|(other, _)| *other != id);
             self.granted.push(id);
             self.in_use += weight;
             self.high_water = self.high_water.max(self.in_use);
@@ -810,6 +855,9 @@ impl Oracle {
     fn leave(&mut self, id: usize, weight: u32) {
         if self.collect(id) {
             return self.give_back(weight);
+        }
+        if self.evicted.contains(&id) {
+            return;
         }
         self.line.retain(|(other, _)| *other != id);
         self.serve();
@@ -828,6 +876,7 @@ impl Oracle {
             return Poll::Ready(None);
         }
         let reason = match () {
+            () if self.evicted.contains(&id) => Reason::Evicted,
             () if weight > self.permits => Reason::TooHeavy,
             () if late => Reason::QueueTimeout,
             () => return Poll::Pending,
@@ -842,18 +891,18 @@ struct Waiting<'b> {
     id: usize,
     weight: u32,
     until: Instant,
-    acquire: Wait<'b, 5>,
+    acquire: Wait<'b, STORED>,
     wakes: Arc<Wakes>,
     woken: usize,
 }
 
 /// A random script on a bulkhead, and the same on the oracle.
 struct Game<'b> {
-    bulkhead: &'b Queued<5>,
+    bulkhead: &'b Queued<STORED>,
     rig: &'b Rig,
     rng: Rng,
     oracle: Oracle,
-    held: Vec<(u32, Held<'b, 5>)>,
+    held: Vec<(u32, Held<'b, STORED>)>,
     waiting: Vec<Waiting<'b>>,
     ids: usize,
 }
@@ -945,11 +994,12 @@ impl<'b> Game<'b> {
 
     fn compare(&self) {
         let Oracle { permits, in_use, high_water, rejected, .. } = self.oracle;
-        let queued = u32::try_from(self.oracle.line.len()).expect("a few");
+        let queued = self.oracle.queued();
         assert_eq!(self.bulkhead.snapshot(), Snapshot { permits, in_use, queued, high_water, rejected });
         // Whoever would end at the next poll has been woken for it.
         for Waiting { id, weight, until, wakes, woken, .. } in &self.waiting {
-            let ends = self.oracle.granted.contains(id) || *weight > permits || self.rig.now() >= *until;
+            let decided = self.oracle.granted.contains(id) || self.oracle.evicted.contains(id);
+            let ends = decided || *weight > permits || self.rig.now() >= *until;
             assert!(!ends || wakes.count() > *woken, "waiter {id} was not woken");
         }
     }
@@ -957,11 +1007,13 @@ impl<'b> Game<'b> {
 
 #[test]
 fn random_scripts_agree_with_the_oracle() {
-    for seed in 0..300 {
+    for seed in 0..600 {
         let mut rng = Rng::new(seed);
-        let (permits, queue) = (1 + rng.next() % 5, rng.next() % 9);
-        let (bulkhead, rig) = (queued::<5>(permits, queue), Rig::new());
-        let oracle = Oracle { permits, room: queue.min(5) as usize, ..Oracle::default() };
+        let (permits, queue, newest_first) = (1 + rng.next() % 5, rng.next() % 9, seed % 2 == 0);
+        let config = Config::new(permits).with_queue(queue, ms(100));
+        let config = if newest_first { config.with_newest_first() } else { config };
+        let (bulkhead, rig) = (Queued::<STORED>::new(config.validate().expect("it makes sense")), Rig::new());
+        let oracle = Oracle { permits, room: queue, newest_first, ..Oracle::default() };
         let mut game =
             Game { bulkhead: &bulkhead, rig: &rig, rng, oracle, held: Vec::new(), waiting: Vec::new(), ids: 0 };
         if queue == 0 {
@@ -979,7 +1031,7 @@ fn random_scripts_agree_with_the_oracle() {
 fn threads_never_exceed_the_limit_and_all_get_their_turn() {
     const LIMIT: u32 = 3;
     let bulkhead: Bulkhead<Threaded, ThreadedQueue<8>> =
-        Bulkhead::new(valid!(Config::new(LIMIT).with_queue(8, Duration::MAX).validate()));
+        Bulkhead::new(valid!(Config::new(LIMIT).with_queue(8 * LIMIT, Duration::MAX).validate()));
     let inside = AtomicU32::new(0);
     thread::scope(|scope| {
         for id in 0..8 {

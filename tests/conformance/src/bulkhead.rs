@@ -5,7 +5,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
-use failsoft_core::bulkhead::{Acquire, Bulkhead, Config, LocalQueue, Permit};
+use failsoft_core::bulkhead::{Acquire, Bulkhead, Config, LocalQueue, MOST, Permit};
 use failsoft_core::cell::Local;
 use failsoft_core::testing::VirtualExecutor;
 use failsoft_core::{Reason, Rejected};
@@ -64,16 +64,16 @@ pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()
         (None, None | Some(Duration::ZERO)) => Config::new(permits),
         // Whoever names a longest wait alone has a queue without end.
         (queue, wait) => {
-            let most = u32::try_from(CALLERS).unwrap_or(u32::MAX);
-            Config::new(permits).with_queue(queue.unwrap_or(most).min(most), wait.unwrap_or(Duration::MAX))
+            Config::new(permits).with_queue(queue.unwrap_or(MOST).min(MOST), wait.unwrap_or(Duration::MAX))
         }
+    };
+    let settings = match config.text("order")? {
+        None | Some("oldest_first") => settings,
+        Some("newest_first") => settings.with_newest_first(),
+        Some(_) => return Err(Unsupported::Value { key: "order", problem: "is not known" }),
     };
     let executor = VirtualExecutor::seeded(0);
     let bulkhead = Bulkhead::new(settings.validate()?);
-    match config.text("order")? {
-        None | Some("oldest_first") => {}
-        Some(_) => return Err(Unsupported::Value { key: "order", problem: "is not known" }),
-    }
     let bypass = config.text("bypass_key")?;
     let mut callers = Callers { bulkhead: &bulkhead, executor: &executor, bypass, callers: heapless::Vec::new() };
     for step in vector.steps() {

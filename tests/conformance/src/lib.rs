@@ -64,6 +64,7 @@ mod delay;
 #[cfg(feature = "encode")]
 pub mod encode;
 mod hedging;
+mod limiter;
 pub mod number;
 mod retry;
 pub mod rules;
@@ -113,6 +114,7 @@ fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
         "config" => config::run(vector, checks),
         "failure_accrual" => accrual::run(vector, checks),
         "hedging" => hedging::run(vector, checks),
+        "rate_limiter" => limiter::run(vector, checks),
         "retry" => retry::run(vector, checks),
         "retry_delay" => delay::run(vector, checks),
         "window" => window::run(vector, checks),

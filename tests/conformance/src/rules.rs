@@ -52,6 +52,39 @@ const RULES: &[Rule] = &[
         reason: "asking for the delay before the first attempt is no error but gives zero: there is nothing to wait for",
     },
     Rule {
+        pattern: "rate_limiter",
+        keys: &["available", "next_permit_in_ms"],
+        applies: |vector| vector.dialect() == "r4j" && vector.has_op("cancel"),
+        reason: "whoever stops waiting gives its reservation back: it would be lost for everyone",
+    },
+    Rule {
+        pattern: "rate_limiter",
+        keys: &["available", "granted", "next_permit_in_ms", "pending", "permit", "wait_ms"],
+        applies: |vector| {
+            is(vector, "kind", &["bursty", "fixed_cycle", "fixed_window", "sliding_window"])
+                && more_than(vector, "limit", 1)
+        },
+        reason: "permits come back one by one, evenly: where a whole cycle's come back at its border, twice as many pass around it",
+    },
+    Rule {
+        pattern: "rate_limiter",
+        keys: &["available", "wait_ms"],
+        applies: |vector| is(vector, "kind", &["smooth"]),
+        reason: "an interval runs from one call to the next, not on a grid, on which two calls can be as good as together",
+    },
+    Rule {
+        pattern: "rate_limiter",
+        keys: &["available", "evicted", "granted", "pending"],
+        applies: |vector| is(vector, "order", &["newest_first"]),
+        reason: "whoever waits for a rate limiter has been told when its turn comes, and keeps it: the newest does not go first",
+    },
+    Rule {
+        pattern: "rate_limiter",
+        keys: &["warm_up"],
+        applies: |vector| is(vector, "kind", &["warm_up"]),
+        reason: "a quota is a promise: it does not shrink while calls are few (a load that a cold service can't take is a limit of calls at once)",
+    },
+    Rule {
         pattern: "retry_delay",
         keys: &["delay_ms", "exhausted"],
         applies: |vector| vector.config.get("take_until_total_ms").is_some(),
@@ -79,6 +112,10 @@ pub fn reason(vector: &Vector<'_>, key: &str) -> Option<&'static str> {
 
 fn more_than(vector: &Vector<'_>, key: &'static str, most: u32) -> bool {
     matches!(vector.config.count(key), Ok(Some(count)) if count > most)
+}
+
+fn is(vector: &Vector<'_>, key: &'static str, any_of: &[&str]) -> bool {
+    matches!(vector.config.text(key), Ok(Some(text)) if any_of.contains(&text))
 }
 
 fn outermost_is(vector: &Vector<'_>, policy: &str) -> bool {
