@@ -157,8 +157,8 @@ pub use layer::BreakerState;
 pub use machine::State;
 pub use totals::{Count, Totals};
 pub use trip::{
-    ConsecutiveFailures, CountBased, Counts, FailureMeter, FailureRate, Growing, OpenTime, Opening, PackedMeter,
-    Sample, TimeBased, Trip,
+    AverageOfCalls, AverageOverTime, ConsecutiveFailures, CountBased, Counts, FailureMeter, FailureRate, Growing,
+    OpenTime, Opening, PackedMeter, Sample, TimeBased, Trip,
 };
 
 /// How long a breaker stays open, unless said otherwise.

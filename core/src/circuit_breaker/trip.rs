@@ -20,8 +20,10 @@ use crate::ratio::Ratio;
 use crate::rng::Rng;
 use crate::time::{Instant, Span};
 
+mod average;
 mod windows;
 
+pub use average::{AverageOfCalls, AverageOverTime, CallsAverage, TimeAverage};
 pub use windows::{CountBased, MINIMUM_CALLS, TimeBased};
 
 /// Consecutive failures that open a breaker, unless said otherwise.
