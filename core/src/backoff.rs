@@ -17,6 +17,7 @@
 //! | shape | exponential | none, constant, linear, exponential, Fibonacci, table | |
 //! | base | [`BASE`] (1 s) | above zero | zero is refused: say [`Backoff::none`] for "at once" |
 //! | factor | [`FACTOR`] (2) | 1 or more | below 1 is refused |
+//! | step, of a linear shape | the base | any | zero is a constant shape |
 //! | cap | [`CAP`] (60 s) | the base or more | `Duration::MAX` never caps |
 //! | jitter | [`JITTER`] (± 10 %) | share up to 1 | none: all who failed together come back together |
 //!
@@ -53,8 +54,11 @@ pub enum Shape {
     None,
     /// Always the base.
     Constant,
-    /// `base · n`.
-    Linear,
+    /// `base + step · (n−1)`.
+    Linear {
+        /// How much longer each delay is than the one before.
+        step: Span,
+    },
     /// `base · factor^(n−1)`.
     Exponential {
         /// How much longer each delay is than the one before; 1 or more.
@@ -121,7 +125,7 @@ impl Backoff {
     /// `base`, twice `base`, three times `base`, …, ± 10 %.
     #[must_use]
     pub const fn linear(base: Duration) -> Self {
-        Self::shaped(Shape::Linear, base)
+        Self::shaped(Shape::Linear { step: Span::of(base) }, base)
     }
 
     /// `base` times the Fibonacci numbers, ± 10 %.
@@ -152,6 +156,13 @@ impl Backoff {
     #[must_use]
     pub const fn with_factor(mut self, factor: Ratio) -> Self {
         self.shape = Shape::Exponential { factor };
+        self
+    }
+
+    /// With another step between delays; it makes the shape linear.
+    #[must_use]
+    pub const fn with_step(mut self, step: Duration) -> Self {
+        self.shape = Shape::Linear { step: Span::of(step) };
         self
     }
 
@@ -222,7 +233,7 @@ impl Backoff {
         let delay = match self.shape {
             Shape::None => 0,
             Shape::Constant => base,
-            Shape::Linear => base.saturating_mul(attempt as u64),
+            Shape::Linear { step } => base.saturating_add(step.as_nanos().saturating_mul(n as u64)),
             Shape::Exponential { factor } => exponential(base, factor, n, self.cap.as_nanos()),
             Shape::Fibonacci => fibonacci(base, n),
             Shape::Table(delays) => table(delays, n),
@@ -266,7 +277,7 @@ impl fmt::Display for Backoff {
             Shape::None => return f.write_str("at once"),
             _ if self.is_decorrelated() => write!(f, "decorrelated from {base:?}")?,
             Shape::Constant => write!(f, "always {base:?}")?,
-            Shape::Linear => write!(f, "linear from {base:?}")?,
+            Shape::Linear { step } => write!(f, "linear from {base:?} by {:?}", step.duration())?,
             Shape::Exponential { factor } => write!(f, "exponential from {base:?} by {factor}")?,
             Shape::Fibonacci => write!(f, "Fibonacci from {base:?}")?,
             Shape::Table(delays) => write!(f, "a table of {} delays", delays.len())?,

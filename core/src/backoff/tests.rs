@@ -96,6 +96,7 @@ fn each_shape_grows_as_its_name_says() {
         (Backoff::exponential(SECOND), [0, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]),
         (Backoff::fibonacci(SECOND), [0, 1_000, 1_000, 2_000, 3_000, 5_000, 8_000, 13_000, 21_000]),
         (Backoff::table(&[SECOND, MILLISECOND, SECOND]), [0, 1_000, 1, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000]),
+        (Backoff::linear(SECOND).with_step(SECOND / 4), [0, 1_000, 1_250, 1_500, 1_750, 2_000, 2_250, 2_500, 2_750]),
         (Backoff::linear(SECOND).with_cap(3 * SECOND), [0, 1_000, 2_000, 3_000, 3_000, 3_000, 3_000, 3_000, 3_000]),
     ];
     for (backoff, expected) in backoffs {

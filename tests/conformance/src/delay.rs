@@ -260,19 +260,17 @@ impl<'a> Fields<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) backoff: Backoff,
-    /// Attempts that count as made before the first.
-    ahead: u32,
     /// The delay before, where that is part of the configuration.
     previous: Option<Duration>,
 }
 
 impl Shape {
     const fn plain(backoff: Backoff) -> Self {
-        Self { backoff, ahead: 0, previous: None }
+        Self { backoff, previous: None }
     }
 
     fn delay(&self, attempt: u32, previous: Duration, random: u32) -> Duration {
-        self.backoff.jittered(attempt.saturating_add(self.ahead), previous, random)
+        self.backoff.jittered(attempt, previous, random)
     }
 
     /// What the fields describe; `base` in place of theirs.
@@ -310,7 +308,7 @@ impl Shape {
             (Some("constant"), _) => Self::plain(Backoff::constant(base)),
             (Some("linear"), _) => match fields.span("step_ms")? {
                 None => Self::plain(Backoff::linear(base)),
-                Some(step) => Self::stepped(base, step)?,
+                Some(step) => Self::plain(Backoff::linear(base).with_step(step)),
             },
             (Some("fibonacci"), _) => Self::plain(Backoff::fibonacci(base)),
             (Some("exponential") | None, Some(factor)) => Self::plain(exponential.backoff.with_factor(factor)),
@@ -319,17 +317,6 @@ impl Shape {
             (None, None) => Self::plain(Backoff::constant(base)),
             (Some(_), _) => return Err(Unsupported::Value { key: "backoff", problem: "is not known" }),
         })
-    }
-
-    /// Delays that grow by something else than the first one: by it, from a later attempt on.
-    fn stepped<'a>(base: Duration, step: Duration) -> Result<'a, Self> {
-        let ahead = base.as_nanos().checked_div(step.as_nanos()).and_then(|times| u32::try_from(times).ok());
-        match ahead {
-            Some(times) if step.saturating_mul(times) == base => {
-                Ok(Self { ahead: times.saturating_sub(1), ..Self::plain(Backoff::linear(step)) })
-            }
-            _ => Err(Unsupported::Value { key: "step_ms", problem: "is not what the base is a multiple of" }),
-        }
     }
 
     /// Evenly from `min_ms` to `max_ms`: a decorrelated jitter after a delay of a third of that.
@@ -346,7 +333,7 @@ impl Shape {
         let previous = max.saturating_add(Duration::from_nanos(2)) / 3;
         let backoff = Backoff::constant(min).with_cap(max).with_jitter(Jitter::Decorrelated);
         backoff.check()?;
-        Ok(Self { backoff, ahead: 0, previous: Some(previous) })
+        Ok(Self { backoff, previous: Some(previous) })
     }
 }
 
