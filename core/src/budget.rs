@@ -1,9 +1,73 @@
-//! A budget of retries: what keeps retries and hedges from multiplying the load of a dependency that is in trouble.
+//! Budgets of retries: what keeps retries and hedges from multiplying the load of a dependency that is in trouble.
+//!
+//! Three attempts for each call are three times the load, at the very moment when the dependency can bear it least. A budget
+//! is shared by all who call it, retries and [hedges](crate::hedge) alike, and lets through no more of them than a share of the
+//! calls. What it refuses ends the retry with the last real error and [`Stop::Budget`](crate::Stop::Budget).
+//!
+//! ```
+//! use failsoft_core::{Pipeline, Stop, budget::{QuotaBudget, QuotaConfig}, cell::Local, retry::{Config, RetryPolicy}};
+//! use failsoft_core::testing::{Script, Step, VirtualExecutor};
+//!
+//! let executor = VirtualExecutor::new();
+//! let budget = QuotaBudget::<Local>::new(QuotaConfig::new().with_capacity(12).validate()?);
+//! let retry = RetryPolicy::with_budget(Config::new().with_max_attempts(9).validate()?, (), &budget);
+//! let pipeline = Pipeline::new(&executor).layer(retry);
+//!
+//! let service = Script::new(&[Step::Fail]);
+//! let failure = executor.run(pipeline.call(|_| service.call(&executor))).expect("it ends").unwrap_err();
+//! assert_eq!((failure.attempts, failure.stop), (3, Some(Stop::Budget))); // two retries, five tokens each
+//! assert_eq!(budget.balance(), 2);
+//! # Ok::<(), failsoft_core::ConfigError>(())
+//! ```
+//!
+//! # Which one
+//! * [`TokenBudget`]: each call deposits a part of a retry, for a time; so many a second are always there. The one to
+//!   begin with. It needs the time of each call.
+//! * [`QuotaBudget`]: so many tokens in all; a retry takes some, by the kind of error, and a success brings them back.
+//! * [`RetryThrottle`]: failures empty a small bucket, successes fill it; no retries while it is less than half full.
+//! * [`ConcurrentBudget`]: of the calls in flight, so many may be retries.
+//!
+//! All but the first fit a lock-free word and read no clock.
+//!
+//! # Defaults
+//!
+//! | what | default | range | at the extremes |
+//! | --- | --- | --- | --- |
+//! | token budget: deposit of a call | [`DEPOSIT`] (20 % of a retry) | any | zero leaves the floor alone |
+//! | token budget: how long it lasts | [`TTL`] (10 s) | 1 to 60 s | |
+//! | token budget: floor | [`MINIMUM_PER_SECOND`] (10 retries a second) | any | zero: no retries where there are no calls |
+//! | quota: capacity | [`CAPACITY`] (500 tokens) | 1 or more | below the cost of a retry: none at all |
+//! | quota: cost of a retry | [`RETRY_COST`] (5 tokens), or the [verdict's](Verdict::with_cost) | 1 or more | |
+//! | quota: refund for a call without retries | [`NO_RETRY_REFUND`] (1 token) | any | |
+//! | retry throttle: tokens | [`MAX_TOKENS`] (10) | 1 to 1,000 | |
+//! | retry throttle: refill of a success | [`TOKEN_RATIO`] (0.1 tokens) | above zero, in thousandths | |
+//! | concurrent: share of the calls in flight | [`RETRIES_IN_FLIGHT`] (20 %) | up to 100 % | |
+//! | concurrent: floor | [`MINIMUM_CONCURRENCY`] (3 retries) | any | zero: none at all where few calls are in flight |
+//!
+//! # When not to use it
+//! Where calls are rare: a budget that has seen no calls allows little but its floor, and a limit of attempts is enough.
+//! And a budget is no circuit breaker: it stops the retries, not the calls.
+//!
+//! # Source
+//! Each kind names its own. The idea: "Handling Overload", chapter 21 of Beyer, Jones, Petoff and Murphy (editors), "Site
+//! Reliability Engineering", O'Reilly 2016, section "Deciding to Retry".
 
 use core::ptr;
 
 use crate::outcome::{Outcome, Verdict};
 use crate::time::Clock;
+
+mod concurrent;
+mod quota;
+mod throttle;
+mod tokens;
+
+pub use concurrent::{
+    ConcurrentBudget, ConcurrentConfig, InFlight, MINIMUM_CONCURRENCY, RETRIES_IN_FLIGHT, SpentRetries,
+};
+pub use quota::{CAPACITY, NO_RETRY_REFUND, QuotaBudget, QuotaConfig, RETRY_COST, SpentQuota, Used};
+pub use throttle::{MAX_TOKENS, RetryThrottle, RetryThrottleConfig, SpentTokens, TOKEN_RATIO};
+pub use tokens::{DEPOSIT, Deposits, MINIMUM_PER_SECOND, SLICES, TTL, TokenBudget, TokenConfig, Tokens};
 
 /// A budget that retries and hedges, of many calls at once, are paid from.
 ///
@@ -22,7 +86,8 @@ pub trait RetryBudget {
     /// for which nothing has failed yet, asks with one that is [ignored](Outcome::Ignored).
     fn try_retry(&self, spent: &mut Self::Spent, verdict: Verdict, clock: &impl Clock) -> bool;
 
-    /// The call has ended so; [ignored](Outcome::Ignored) where it was dropped.
+    /// The call has ended so; [ignored](Outcome::Ignored) where it was dropped, or where its failure says nothing about the
+    /// dependency's health.
     fn end(&self, spent: Self::Spent, outcome: Outcome);
 
     /// Which budget it is: two references to the same one have the same number.
@@ -72,3 +137,20 @@ impl<B: RetryBudget> RetryBudget for &B {
         (**self).id()
     }
 }
+
+/// What a call has of a budget, until it is ended: as ignored, if by nothing else than being dropped.
+pub(crate) struct Open<'b, B: RetryBudget> {
+    pub(crate) budget: &'b B,
+    pub(crate) spent: Option<B::Spent>,
+}
+
+impl<B: RetryBudget> Drop for Open<'_, B> {
+    fn drop(&mut self) {
+        if let Some(spent) = self.spent.take() {
+            self.budget.end(spent, Outcome::Ignored);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

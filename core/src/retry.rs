@@ -21,6 +21,9 @@
 //! further one. Where a policy within rejects a further attempt (the breaker has opened meanwhile), that is the error of the
 //! last attempt that was made.
 //!
+//! A [budget](crate::budget), shared with other policies and with hedges, keeps the retries of all callers together from
+//! multiplying the load. It is asked last: only for a retry that would be made.
+//!
 //! # Defaults
 //!
 //! | what | default | range | at the extremes |
@@ -29,6 +32,7 @@
 //! | delays | 1 s, doubling, at most 60 s, ± 10 % | see [`backoff`](crate::backoff) | |
 //! | total time | none | above zero | no sleep that would outlast it: gives up at once |
 //! | rejections by one's own policies | not retried | | |
+//! | budget | none | see [`budget`](crate::budget) | |
 //!
 //! # When not to use it
 //! For operations that are not idempotent; and at more than one level of a call chain, since the attempts multiply.
@@ -42,6 +46,7 @@ use core::task::{Context, Poll, ready};
 use core::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::budget::{Open, RetryBudget};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::executor::Executor;
 use crate::failure::{Failure, Stop};
@@ -137,12 +142,13 @@ pub struct Retrying {
     pub at: Instant,
 }
 
-/// A retry policy, and who is told of the retries.
+/// A retry policy, who is told of the retries, and the [budget](RetryBudget) that they are paid from.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct RetryPolicy<O = ()> {
+pub struct RetryPolicy<O = (), B = ()> {
     config: Config,
     observer: O,
+    budget: B,
 }
 
 impl RetryPolicy {
@@ -157,7 +163,15 @@ impl<O> RetryPolicy<O> {
     /// A policy of these settings, and who is told of each retry before its delay.
     #[must_use]
     pub const fn with_observer(config: Valid<Config>, observer: O) -> Self {
-        Self { config: config.get(), observer }
+        Self::with_budget(config, observer, ())
+    }
+}
+
+impl<O, B> RetryPolicy<O, B> {
+    /// A policy of these settings, who is told of each retry before its delay, and the budget that pays for them.
+    #[must_use]
+    pub const fn with_budget(config: Valid<Config>, observer: O, budget: B) -> Self {
+        Self { config: config.get(), observer, budget }
     }
 }
 
@@ -171,11 +185,11 @@ pub enum Decision {
     Stop(Stop),
 }
 
-impl<O> RetryPolicy<O> {
+impl<O, B> RetryPolicy<O, B> {
     /// What follows attempt number `attempt` with this verdict, when it ended at `now` and everything ends at `deadline`.
     /// `previous` is the delay before that attempt, `random` is evenly distributed.
     ///
-    /// The driver asks this; it is public for those who keep their own loop.
+    /// The driver asks this; it is public for those who keep their own loop. It does not ask the budget.
     #[must_use]
     pub fn decide(
         &self,
@@ -222,8 +236,10 @@ pin_project_lite::pin_project! {
     /// A retry's progress within a call.
     #[derive(Debug)]
     #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-    pub struct RetryState<T, E, S, I> {
+    pub struct RetryState<T, E, S, P, I> {
         progress: Progress,
+        // What the call has of the budget.
+        spent: Option<P>,
         deadline: Option<Instant>,
         // Kept over the delay: should it end too late for another attempt, this is what the caller gets.
         last: Option<Answer<T, E>>,
@@ -247,7 +263,7 @@ impl Progress {
     const FIRST: Self = Self { attempt: 1, previous: Span::ZERO, resume: None };
 }
 
-impl<O> Part for RetryPolicy<O> {
+impl<O, B: RetryBudget> Part for RetryPolicy<O, B> {
     const ROLE: Role = Role::Retry;
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -257,17 +273,18 @@ impl<O> Part for RetryPolicy<O> {
         }
         write!(f, ", {}", self.config.backoff)?;
         match self.config.total {
-            Span::MAX => Ok(()),
-            total => write!(f, ", {:?} in all", total.duration()),
+            Span::MAX => {}
+            total => write!(f, ", {:?} in all", total.duration())?,
         }
+        if self.budget.id() == 0 { Ok(()) } else { f.write_str(", on a budget") }
     }
 }
 
-impl<T, E, X: Executor, O: Observer<Retrying>> Layer<T, E, X> for RetryPolicy<O> {
-    type State<I> = RetryState<T, E, X::Sleep, I>;
+impl<T, E, X: Executor, O: Observer<Retrying>, B: RetryBudget> Layer<T, E, X> for RetryPolicy<O, B> {
+    type State<I> = RetryState<T, E, X::Sleep, B::Spent, I>;
 
     fn idle<I>(&self, inner: I) -> Self::State<I> {
-        RetryState { progress: Progress::FIRST, deadline: None, last: None, sleep: None, inner }
+        RetryState { progress: Progress::FIRST, spent: None, deadline: None, last: None, sleep: None, inner }
     }
 
     #[inline]
@@ -280,6 +297,11 @@ impl<T, E, X: Executor, O: Observer<Retrying>> Layer<T, E, X> for RetryPolicy<O>
     ) -> Poll<Answer<T, E>> {
         let mut this = state.project();
         let executor = scope.executor();
+        if this.spent.is_none() {
+            let begun = scope.has_begun(self.budget.id());
+            *this.spent = Some(if begun { self.budget.join(executor) } else { self.budget.begin(executor) });
+        }
+        let scope = scope.with_begun(self.budget.id());
         loop {
             if let Some(resume) = this.progress.resume {
                 // "At once" is at once: a timer would take a tick for it.
@@ -292,6 +314,7 @@ impl<T, E, X: Executor, O: Observer<Retrying>> Layer<T, E, X> for RetryPolicy<O>
                 if executor.now() >= ends
                     && let Some(last) = this.last.take()
                 {
+                    self.end(this.spent, Outcome::Failure);
                     return Poll::Ready(finish(last, this.progress, this.deadline, Stop::Deadline));
                 }
                 this.progress.attempt = this.progress.attempt.saturating_add(1);
@@ -306,10 +329,11 @@ impl<T, E, X: Executor, O: Observer<Retrying>> Layer<T, E, X> for RetryPolicy<O>
             };
             if answer.verdict.outcome() == Outcome::Success {
                 (*this.progress, *this.deadline, *this.last) = (Progress::FIRST, None, None);
+                self.end(this.spent, Outcome::Success);
                 return Poll::Ready(answer);
             }
             let last = this.last.take();
-            match self.resume_at(&answer, this.progress, this.deadline, scope) {
+            match self.resume_at(&answer, this.progress, this.deadline, this.spent, scope) {
                 Ok(at) => {
                     self.observer.observe(&Retrying { attempt: this.progress.attempt, at });
                     this.progress.resume = Some(at);
@@ -319,6 +343,9 @@ impl<T, E, X: Executor, O: Observer<Retrying>> Layer<T, E, X> for RetryPolicy<O>
                     // An attempt that was rejected for good was none.
                     let made = this.progress.attempt.saturating_sub((stop == Stop::Rejected && last.is_some()).into());
                     this.progress.attempt = made;
+                    // What another attempt would not mend says nothing about the load.
+                    let mendable = !matches!(stop, Stop::NotRetryable | Stop::Rejected);
+                    self.end(this.spent, if mendable { Outcome::Failure } else { Outcome::Ignored });
                     return Poll::Ready(finish(telling(answer, last), this.progress, this.deadline, stop));
                 }
             }
@@ -327,6 +354,8 @@ impl<T, E, X: Executor, O: Observer<Retrying>> Layer<T, E, X> for RetryPolicy<O>
 
     fn reset<N: Next<T, E, X>>(&self, state: Pin<&mut Self::State<N::State>>, next: &mut N, executor: &X) {
         let mut this = state.project();
+        // A guard, so that the budget learns of it even if the operation's future panics while it is dropped.
+        let _open = Open { budget: &self.budget, spent: this.spent.take() };
         // First, so that its permits come back even if dropping the last answer panics.
         next.reset(this.inner, executor);
         this.sleep.set(None);
@@ -334,13 +363,21 @@ impl<T, E, X: Executor, O: Observer<Retrying>> Layer<T, E, X> for RetryPolicy<O>
     }
 }
 
-impl<O> RetryPolicy<O> {
+impl<O, B: RetryBudget> RetryPolicy<O, B> {
+    #[inline]
+    fn end(&self, spent: &mut Option<B::Spent>, outcome: Outcome) {
+        if let Some(spent) = spent.take() {
+            self.budget.end(spent, outcome);
+        }
+    }
+
     /// When the attempt after this answer starts, or why there is none.
     fn resume_at<T, E, X: Executor>(
         &self,
         answer: &Answer<T, E>,
         progress: &mut Progress,
         deadline: &mut Option<Instant>,
+        spent: &mut Option<B::Spent>,
         scope: Scope<'_, X>,
     ) -> Result<Instant, Stop> {
         let rejected = answer.result.as_ref().err().and_then(Failure::rejected);
@@ -358,7 +395,11 @@ impl<O> RetryPolicy<O> {
         progress.previous = self.next_delay(progress.attempt, verdict, progress.previous, executor.random());
         let at = now.after(progress.previous);
         let at = rejected.and_then(|rejected| rejected.retry_at()).map_or(at, |free| at.max(free));
-        if at >= ends { Err(Stop::Deadline) } else { Ok(at) }
+        if at >= ends {
+            return Err(Stop::Deadline);
+        }
+        let allowed = spent.as_mut().is_none_or(|spent| self.budget.try_retry(spent, verdict, &now));
+        if allowed { Ok(at) } else { Err(Stop::Budget) }
     }
 }
 

@@ -479,7 +479,7 @@ fn a_dropped_call_leaves_no_timer_wherever_it_was() {
 fn a_policy_and_its_progress_within_a_call_are_a_few_words() {
     assert_eq!((size_of::<Config>(), size_of::<RetryPolicy>()), (64, 64));
     // Sleep and inside are of no size here.
-    assert_eq!(size_of::<RetryState<u32, (), (), ()>>(), 104);
+    assert_eq!(size_of::<RetryState<u32, (), (), (), ()>>(), 104);
 }
 
 #[test]
