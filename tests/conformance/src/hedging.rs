@@ -6,11 +6,13 @@ use core::pin::{Pin, pin};
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
+use failsoft_core::budget::{RetryBudget, RetryThrottle, SpentTokens};
 use failsoft_core::cell::Local;
 use failsoft_core::hedge::{AveragePlus, Ended, FixedDelay, Hedge, Hedged, Hedges, Idempotent, Room};
 use failsoft_core::testing::{VirtualExecutor, VirtualSleep};
-use failsoft_core::{Clock, Executor, Instant, Observer, Pipeline, Verdict};
+use failsoft_core::{Clock, Executor, Instant, Observer, Outcome, Pipeline, Verdict};
 
+use crate::budget::throttle_settings;
 use crate::checks::{Actual, Checks};
 use crate::number::Quantity;
 use crate::tape::Object;
@@ -30,16 +32,55 @@ pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()
 }
 
 fn tries<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
-    let config = vector.config.only(&["dialect", "max_attempts", "delay_ms"])?;
+    let config = vector.config.only(&["dialect", "max_attempts", "delay_ms", "budget"])?;
+    let budget = match config.object("budget")? {
+        Some(budget) => {
+            let budget = budget.only(&["max_tokens", "token_ratio"])?;
+            Throttled(Some(RetryThrottle::new(throttle_settings(budget)?.validate()?)))
+        }
+        None => Throttled(None),
+    };
     let delay = config.needed("delay_ms", config.span("delay_ms"))?;
     // As a type says how many there are, each number of them is code of its own.
     match config.needed("max_attempts", config.count("max_attempts"))? {
-        2 => walk::<1>(vector, delay, checks),
-        3 => walk::<2>(vector, delay, checks),
-        4 => walk::<3>(vector, delay, checks),
-        5 => walk::<4>(vector, delay, checks),
-        6 => walk::<5>(vector, delay, checks),
+        2 => walk::<1>(vector, delay, &budget, checks),
+        3 => walk::<2>(vector, delay, &budget, checks),
+        4 => walk::<3>(vector, delay, &budget, checks),
+        5 => walk::<4>(vector, delay, &budget, checks),
+        6 => walk::<5>(vector, delay, &budget, checks),
         _ => Err(Unsupported::Value { key: "max_attempts", problem: "is not between 2 and 6" }),
+    }
+}
+
+/// A throttle, where there is one.
+struct Throttled(Option<RetryThrottle<Local>>);
+
+impl Throttled {
+    fn allows(&self) -> bool {
+        self.0.as_ref().is_none_or(RetryThrottle::allows)
+    }
+}
+
+impl RetryBudget for Throttled {
+    type Spent = Option<SpentTokens>;
+
+    fn begin(&self, clock: &impl Clock) -> Option<SpentTokens> {
+        self.0.as_ref().map(|throttle| throttle.begin(clock))
+    }
+
+    fn join(&self, clock: &impl Clock) -> Option<SpentTokens> {
+        self.0.as_ref().map(|throttle| throttle.join(clock))
+    }
+
+    fn try_retry(&self, spent: &mut Option<SpentTokens>, verdict: Verdict, clock: &impl Clock) -> bool {
+        let both = self.0.as_ref().zip(spent.as_mut());
+        both.is_none_or(|(throttle, spent)| throttle.try_retry(spent, verdict, clock))
+    }
+
+    fn end(&self, spent: Option<SpentTokens>, outcome: Outcome) {
+        if let Some((throttle, spent)) = self.0.as_ref().zip(spent) {
+            throttle.end(spent, outcome);
+        }
     }
 }
 
@@ -139,13 +180,18 @@ impl Drop for Timer<'_> {
     }
 }
 
-fn walk<'a, const N: usize>(vector: &Vector<'a>, delay: Duration, checks: &mut Checks) -> Result<'a, ()>
+fn walk<'a, const N: usize>(
+    vector: &Vector<'a>,
+    delay: Duration,
+    budget: &Throttled,
+    checks: &mut Checks,
+) -> Result<'a, ()>
 where
     Hedges<N>: Room,
 {
     let (executor, armed, tries) = (VirtualExecutor::seeded(0), Cell::new(0), Tries::default());
     let timers = Timers { executor: &executor, armed: &armed };
-    let hedge = Hedge::<Local, N, _, _>::with_observer(FixedDelay::new(delay), Idempotent, &tries);
+    let hedge = Hedge::<Local, N, _, _, _>::with_budget(FixedDelay::new(delay), Idempotent, &tries, budget);
     let pipeline =
         Pipeline::new(timers).layer(&hedge).classify(|result: core::result::Result<&u32, &End>| match result {
             Ok(_) => Verdict::SUCCESS,
@@ -161,13 +207,13 @@ where
             Some(end) => Poll::Ready(Err(end)),
         })
     }));
-    progress(vector, &tries, timers, call.as_mut(), checks)
+    progress(vector, (&tries, budget), timers, call.as_mut(), checks)
 }
 
 /// Takes the steps; `call` is the one under way.
 fn progress<'a>(
     vector: &Vector<'a>,
-    tries: &Tries,
+    (tries, budget): (&Tries, &Throttled),
     timers: Timers<'_>,
     mut call: Pin<&mut dyn Future<Output = core::result::Result<u32, failsoft_core::Failure<End>>>>,
     checks: &mut Checks,
@@ -201,6 +247,7 @@ fn progress<'a>(
             checks.expect(&step, &mut |key| {
                 Some(match key {
                     "started" => Actual::whole(tries.started.get()),
+                    "allowed" => Actual::Bool(budget.allows()),
                     "finished" => Actual::Bool(answer.is_some()),
                     "cancelled" => Actual::Numbers(&cancelled),
                     "timer_pending" => Actual::Bool(timers.armed.get() > 0),

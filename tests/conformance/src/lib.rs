@@ -56,6 +56,7 @@ use core::fmt::{self, Write};
 
 mod accrual;
 mod breaker;
+mod budget;
 mod bulkhead;
 pub mod checks;
 mod composition;
@@ -116,6 +117,7 @@ fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
         "hedging" => hedging::run(vector, checks),
         "rate_limiter" => limiter::run(vector, checks),
         "retry" => retry::run(vector, checks),
+        "retry_budget" => budget::run(vector, checks),
         "retry_delay" => delay::run(vector, checks),
         "window" => window::run(vector, checks),
         pattern => Err(Unsupported::Pattern(pattern)),

@@ -61,6 +61,9 @@ struct Found<'a> {
 
 #[inline(never)]
 pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
+    if vector.dialect() == "finagle" {
+        return crate::budget::bucket(vector, checks);
+    }
     let settings = settings(vector)?;
     let executor = VirtualExecutor::seeded(0);
     let limiter = Limiter::new(settings.config.validate()?);
@@ -145,9 +148,8 @@ fn settings<'a>(vector: &Vector<'a>) -> Result<'a, Settings> {
 /// A quota per second, not below the least, and a burst of one second.
 fn per_second<'a>(config: Object<'a>, rate: Decimal) -> Result<'a, Config> {
     let whole = |rate: Decimal| {
-        // In thousandths: a quota is a whole number.
-        let thousandths = Decimal { mantissa: rate.mantissa, exponent: rate.exponent.saturating_add(3) };
-        let known = thousandths.whole().and_then(|rate| u32::try_from(rate).ok());
+        // A quota is a whole number.
+        let known = rate.thousandths().and_then(|rate| u32::try_from(rate).ok());
         known.ok_or(Unsupported::Value { key: "rate_per_s", problem: "is not a number of thousandths" })
     };
     let least = config.number("min_rate_per_s")?.map_or(Ok(0), whole)?;

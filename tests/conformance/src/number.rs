@@ -41,6 +41,18 @@ impl Decimal {
         self.shifted(0)
     }
 
+    /// In thousandths, rounded towards zero.
+    #[must_use]
+    pub fn thousandths(self) -> Option<i128> {
+        match self.shifted(3) {
+            Some(thousandths) => Some(thousandths),
+            None => {
+                let below = ten(u32::from(self.exponent.unsigned_abs()).checked_sub(3)?)?;
+                Some(divided(self.mantissa.into(), below).0)
+            }
+        }
+    }
+
     /// So many milliseconds, rounded to whole nanoseconds; `None` below zero and above 584 years.
     #[must_use]
     pub fn nanos(self) -> Option<u64> {
