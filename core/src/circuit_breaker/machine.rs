@@ -563,6 +563,7 @@ impl<M: Copy> State<M> {
 impl<M: PackedMeter> Packed for State<M> {
     #[inline]
     fn pack(self) -> (u64, u64) {
+        const { assert!(M::BITS <= trip::BITS, "what is counted doesn't fit one word: share it through a mutex") }
         let (tag, body, tail) = match self.phase {
             Phase::Closed { meter } => (0, meter.to_bits(), 0),
             Phase::MetricsOnly { meter, tripped } => (1 + u64::from(tripped), meter.to_bits(), 0),

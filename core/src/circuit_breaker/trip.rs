@@ -607,7 +607,6 @@ impl<A: PackedMeter, B: PackedMeter> PackedMeter for (A, B) {
 
     #[inline]
     fn to_bits(self) -> u64 {
-        const { assert!(Self::BITS <= BITS, "these conditions don't fit one word together: share them through a mutex") }
         self.0.to_bits() << B::BITS | self.1.to_bits()
     }
 
