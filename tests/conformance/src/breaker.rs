@@ -11,8 +11,9 @@ use crate::number::Quantity;
 use crate::tape::{Object, Value};
 use crate::vector::{Result, Step, Unsupported, Vector};
 
-mod plan;
-mod rig;
+pub(crate) mod any;
+pub(crate) mod plan;
+pub(crate) mod rig;
 
 use plan::{Dialect, Plan};
 use rig::{Hand, Rig};
@@ -24,16 +25,16 @@ pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()
     rig::with(&plan, &clock, &mut |rig| {
         if vector.pattern == "breaker_metrics" {
             // Only counts, and says what it thinks of that.
-            rig.by_hand(Hand::ObserveOnly)?;
+            rig.by_hand(Hand::ObserveOnly);
         }
         Walk { plan: &plan, clock: &clock, rig, checks }.all(vector)
     })
 }
 
-struct Walk<'a, 'w> {
+struct Walk<'a, 'w, 'c> {
     plan: &'w Plan<'a>,
     clock: &'w ManualClock,
-    rig: &'w mut dyn Rig<'a>,
+    rig: &'w mut Rig<'a, 'c>,
     checks: &'w mut Checks,
 }
 
@@ -41,7 +42,6 @@ struct Walk<'a, 'w> {
 #[derive(Default)]
 struct Found {
     permit: Option<core::result::Result<(), Rejected>>,
-    error: Option<&'static str>,
 }
 
 /// A call's outcome.
@@ -50,7 +50,7 @@ struct Outcome {
     took: Duration,
 }
 
-impl<'a> Walk<'a, '_> {
+impl<'a> Walk<'a, '_, '_> {
     fn all(&mut self, vector: &Vector<'a>) -> Result<'a, ()> {
         for step in vector.steps() {
             self.checks.begin(&step);
@@ -73,39 +73,40 @@ impl<'a> Walk<'a, '_> {
         }
         match step.op {
             "acquire" => {
-                step.no_args()?;
-                found.permit = Some(self.rig.acquire("")?);
+                let token = step.args()?.only_args(&["token"])?.text("token")?;
+                found.permit = Some(self.rig.acquire(token.unwrap_or(""))?);
             }
             "begin" => {
                 let args = step.args()?.only_args(&["token"])?;
                 found.permit = Some(self.rig.acquire(args.needed("token", args.text("token"))?)?);
             }
             "end" => {
-                let args = step.args()?.only_args(&["token", "outcome"])?;
+                let args = step.args()?;
+                args.only_args(&["token", "outcome", "duration_ms", "treated_as", "value", "kind", "ban_ms"])?;
                 let token = args.needed("token", args.text("token"))?;
                 let outcome = self.outcome(args, args.needed("outcome", args.text("outcome"))?)?;
                 self.rig.end(token, outcome.verdict);
             }
             "call" => found.permit = Some(self.call(step)?),
-            "success" | "failure" | "slow_success" | "slow_failure" => self.record(step)?,
+            "success" | "failure" | "slow_success" | "slow_failure" | "excluded" | "ignored" => self.record(step)?,
             "release" => {
-                step.no_args()?;
-                self.rig.release();
+                let token = step.args()?.only_args(&["token"])?.text("token")?;
+                self.rig.release(token.unwrap_or(""));
             }
             "not_permitted" => {
                 step.no_args()?;
                 self.rig.log().reject();
             }
-            "force" => found.error = self.force(step.text()?)?,
+            "force" => self.force(step.text()?)?,
             "trip" => self.trip(step)?,
             "open_for" => {
                 let args = step.args()?.only_args(&["ms"])?;
                 let until = self.clock.now().saturating_add(args.needed("ms", args.span("ms"))?);
-                self.rig.by_hand(Hand::OpenUntil(until))?;
+                self.rig.by_hand(Hand::OpenUntil(until));
             }
             "reset" | "clear_counts" => {
                 step.no_args()?;
-                self.rig.by_hand(Hand::Close)?;
+                self.rig.by_hand(Hand::Close);
             }
             "tick" | "timer_fired" => {
                 step.no_args()?;
@@ -140,8 +141,12 @@ impl<'a> Walk<'a, '_> {
 
     /// Reports an outcome: of the call that has been out for longest, or of one that is asked for at once, if it is let through.
     fn record(&mut self, step: &Step<'a>) -> Result<'a, ()> {
-        let args = step.args()?.only_args(&["duration_ms", "started_at_ms"])?;
+        let args = step.args()?.only_args(&["duration_ms", "started_at_ms", "token"])?;
         let outcome = self.outcome(args, step.op)?;
+        if let Some(token) = args.text("token")? {
+            self.rig.end(token, outcome.verdict);
+            return Ok(());
+        }
         let started = args.number("started_at_ms")?.and_then(crate::number::Decimal::nanos).map(Instant::from_nanos);
         let Some(started) = started else { return self.rig.record(outcome.verdict) };
         // It has begun then, and ends now.
@@ -171,19 +176,18 @@ impl<'a> Walk<'a, '_> {
         Ok(Outcome { verdict: if slow { verdict.with_slow() } else { verdict }, took })
     }
 
-    fn force(&mut self, state: &'a str) -> Result<'a, Option<&'static str>> {
-        let open_until = Hand::OpenUntil(self.clock.now().saturating_add(self.plan.open_for));
+    fn force(&mut self, state: &'a str) -> Result<'a, ()> {
         let hand = match state {
             "closed" => Hand::Close,
-            "open" => open_until,
+            "open" => Hand::Open,
             "half_open" => Hand::HalfOpen,
             "forced_open" | "isolated" => Hand::Isolate,
             "disabled" => Hand::Disable,
             "metrics_only" => Hand::ObserveOnly,
             _ => return Err(Unsupported::Value { key: "force", problem: "is not a state" }),
         };
-        self.rig.by_hand(hand)?;
-        Ok(None)
+        self.rig.by_hand(hand);
+        Ok(())
     }
 
     /// Calls that fail until the breaker opens; in half-open, the probe that does. An argument says how many calls there are to be, and
@@ -216,6 +220,7 @@ impl<'a> Walk<'a, '_> {
             self.rig.handle_timeout();
         }
         let (plan, rig, now) = (self.plan, &*self.rig, self.clock.now());
+        let totals = rig.log().totals();
         let (snapshot, log) = (rig.snapshot(), rig.log());
         let last = log.last();
         // An open breaker counts nothing: what counts is what opened it.
@@ -223,8 +228,19 @@ impl<'a> Walk<'a, '_> {
             (StateKind::Open, Some(last)) => (last.counts, plan.minimum(last.from)),
             (state, _) => (snapshot.counts, plan.minimum(state)),
         };
-        let rate = |part| Quantity::percent(part, if counts.calls >= minimum { counts.calls } else { 0 });
+        let successes_counted = counts.calls.saturating_sub(counts.failures);
+        // Where rates are rounded, there is one of nothing, too: none.
+        let rate = |part| match plan.decimals {
+            Some(decimals) => Quantity::percent(part, counts.calls.max(1)).rounded(decimals.saturating_sub(2)),
+            None => Quantity::percent(part, if counts.calls >= minimum { counts.calls } else { 0 }),
+        };
+        let ratio = |part| {
+            let exact = Quantity::fraction(part, counts.calls.max(1).into());
+            Actual::maybe(exact.map(|ratio| plan.decimals.map_or(ratio, |decimals| ratio.rounded(decimals))))
+        };
         let open_until = snapshot.until.filter(|_| snapshot.state == StateKind::Open);
+        // There, a probe that stays out holds up others for as long as an open period.
+        let blocked_until = if plan.dialect == Dialect::Polly { snapshot.until } else { open_until };
         let (tally, (successes, failures)) = (log.tally(), log.in_a_row());
         let transition = last.map(|last| [plan.dialect.name(last.from), plan.dialect.name(last.to)]);
         let closed_after = |to| last.filter(|last| last.to == to).map(|last| last.counts);
@@ -232,7 +248,7 @@ impl<'a> Walk<'a, '_> {
             Some(match key {
                 "state" => Actual::Text(plan.dialect.name(snapshot.state)),
                 "permit" => Actual::Bool(found.permit.is_some_and(|permit| permit.is_ok())),
-                "error" => found.error.map_or(Actual::Nothing, Actual::Text),
+                "error" => Actual::Nothing,
                 "retry_after_ms" => Actual::maybe(
                     found
                         .permit
@@ -241,20 +257,23 @@ impl<'a> Walk<'a, '_> {
                         .map(|at| Quantity::until(now, at)),
                 ),
                 "remaining_delay_ms" => Actual::Number(Quantity::until(now, open_until.unwrap_or(now))),
-                "blocked_until_ms" => Actual::maybe(open_until.map(|until| Quantity::nanos(until.as_nanos()))),
+                "blocked_until_ms" => Actual::maybe(blocked_until.map(|until| Quantity::nanos(until.as_nanos()))),
                 "timer_ms" => Actual::maybe(rig.poll_timeout().map(|until| Quantity::until(now, until))),
                 "timer_cancelled" => Actual::Bool(rig.poll_timeout().is_none()),
                 "transition" => match &transition {
                     Some(states) => Actual::Texts(states),
                     None => Actual::Nothing,
                 },
-                "buffered" => Actual::whole(counts.calls),
+                "buffered" | "total" => Actual::whole(counts.calls),
                 "failed" => Actual::whole(counts.failures),
-                "succeeded" => Actual::whole(counts.calls.saturating_sub(counts.failures)),
+                "succeeded" => Actual::whole(successes_counted),
                 "slow" => Actual::whole(counts.slow),
                 "verdict" => Actual::Text(plan.opinion(counts)),
                 "failure_rate" => Actual::Number(rate(counts.failures)),
+                "success_rate" => Actual::Number(rate(successes_counted)),
                 "slow_rate" => Actual::Number(rate(counts.slow)),
+                "failure_ratio" => ratio(counts.failures),
+                "success_ratio" => ratio(successes_counted),
                 "not_permitted" => Actual::whole(log.rejected()),
                 "half_open_attempts" => Actual::whole(u32::from(snapshot.reopened)),
                 "counts.requests" => Actual::whole(tally.requests),
@@ -265,6 +284,11 @@ impl<'a> Walk<'a, '_> {
                 "counts.consecutive_failures" => Actual::whole(failures),
                 "events.failure_rate_exceeded" => Actual::whole(log.exceeded().0),
                 "events.slow_rate_exceeded" => Actual::whole(log.exceeded().1),
+                "events.state_transition" => Actual::whole(log.changes()),
+                "events.success" => Actual::whole(totals.successes()),
+                "events.error" => Actual::whole(totals.failures()),
+                "events.ignored" => Actual::whole(totals.ignored()),
+                "events.not_permitted" => Actual::whole(totals.rejected()),
                 "event_on_open.failed" => {
                     Actual::maybe(closed_after(StateKind::Open).map(|counts| Quantity::whole(counts.failures)))
                 }

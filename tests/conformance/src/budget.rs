@@ -1,7 +1,5 @@
 //! Budgets of retries, and the buckets that they are made of.
 
-use core::time::Duration;
-
 use failsoft_core::budget::{
     ConcurrentBudget, ConcurrentConfig, QuotaBudget, QuotaConfig, RetryBudget, RetryThrottle, RetryThrottleConfig,
     SpentRetries, TokenBudget, TokenConfig,
@@ -38,7 +36,9 @@ fn cost<'a>(config: Object<'a>, key: &'static str) -> Result<'a, Option<u16>> {
 fn quota<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
     let known = ["dialect", "quota", "retry_cost", "timeout_retry_cost", "throttling_retry_cost", "no_retry_increment"];
     let config = vector.config.only(&known)?;
-    let mut settings = QuotaConfig::new();
+    // What a retry costs after an error, a timeout, and because of throttling.
+    let (error, timeout, throttling) = if vector.dialect() == "aws" { (5, 10, 5) } else { (14, 14, 5) };
+    let mut settings = QuotaConfig::new().with_retry_cost(error);
     if let Some(tokens) = config.count("quota")? {
         settings = settings.with_capacity(tokens);
     }
@@ -48,7 +48,8 @@ fn quota<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
     if let Some(refund) = cost(config, "no_retry_increment")? {
         settings = settings.with_no_retry_refund(refund);
     }
-    let (timeout, throttling) = (cost(config, "timeout_retry_cost")?, cost(config, "throttling_retry_cost")?);
+    let timeout = cost(config, "timeout_retry_cost")?.unwrap_or(timeout);
+    let throttling = cost(config, "throttling_retry_cost")?.unwrap_or(throttling);
     let (budget, clock) = (QuotaBudget::<Local>::new(settings.validate()?), ManualClock::new());
     for step in vector.steps() {
         checks.begin(&step);
@@ -62,8 +63,8 @@ fn quota<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
                     let args = step.args()?.only_args(&["kind"])?;
                     let cost = match args.text("kind")? {
                         None | Some("error") => None,
-                        Some("timeout") => timeout,
-                        Some("throttling") => throttling,
+                        Some("timeout") => Some(timeout),
+                        Some("throttling") => Some(throttling),
                         Some(_) => return Err(Unsupported::Value { key: "kind", problem: "is not known" }),
                     };
                     let verdict = cost.map_or(Verdict::TRANSIENT, |cost| Verdict::TRANSIENT.with_cost(cost));
@@ -84,7 +85,7 @@ fn quota<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
             }
             checks.expect(&step, &mut |key| {
                 Some(match key {
-                    "ok" => Actual::Bool(ok),
+                    "ok" | "allowed" => Actual::Bool(ok),
                     "balance" => Actual::whole(budget.balance()),
                     _ => return None,
                 })
@@ -277,11 +278,10 @@ pub(crate) fn bucket<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a,
         "leaky_bucket" => {
             let config = config.only(&["dialect", "kind", "ttl_ms", "reserve"])?;
             let ttl = config.needed("ttl_ms", config.span("ttl_ms"))?;
-            // What is always there is said per second here.
-            let reserve = Duration::from_secs(config.count("reserve")?.unwrap_or(0).into()).as_millis();
-            let a_second = reserve.checked_div(ttl.as_millis()).and_then(|retries| u32::try_from(retries).ok());
+            // What is always there is said per second here: as many parts of a token as a second is of the time to live.
+            let parts = if ttl.subsec_nanos() == 0 { u32::try_from(ttl.as_secs()).unwrap_or(1).max(1) } else { 1 };
             let settings = TokenConfig::new().with_deposit(Ratio::ONE).with_ttl(ttl);
-            let settings = settings.with_minimum_per_second(a_second.unwrap_or(0)).validate()?;
+            let settings = settings.with_minimum_per_second(config.count("reserve")?.unwrap_or(0)).validate()?;
             let (budget, clock) = (TokenBudget::<Local>::new(settings), ManualClock::new());
             walk(vector, checks, &mut |step, tokens| {
                 if let Some(at) = step.at()? {
@@ -289,10 +289,13 @@ pub(crate) fn bucket<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a,
                 }
                 Ok(match tokens {
                     Move::Put(tokens) => {
-                        budget.deposit(tokens, &&clock);
-                        (true, budget.balance(&&clock))
+                        budget.deposit(tokens.saturating_mul(parts), &&clock);
+                        (true, budget.balance(&&clock) / parts)
                     }
-                    Move::Take(tokens) => (budget.try_withdraw(tokens, &&clock), budget.balance(&&clock)),
+                    Move::Take(tokens) => {
+                        let taken = budget.try_withdraw(tokens.saturating_mul(parts), &&clock);
+                        (taken, budget.balance(&&clock) / parts)
+                    }
                 })
             })
         }

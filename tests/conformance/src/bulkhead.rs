@@ -12,25 +12,17 @@ use failsoft_core::{Reason, Rejected};
 
 use crate::checks::{Actual, Checks};
 use crate::number::Decimal;
+use crate::tape::Object;
 use crate::vector::{Result, Step, Unsupported, Vector};
 
-/// Callers at once.
+/// Callers that wait at once.
 const CALLERS: usize = 16;
+/// Callers that have permits at once.
+const HOLDERS: usize = 64;
 
 type Queue = LocalQueue<CALLERS>;
 type Held<'b> = Permit<&'b Bulkhead<Local, Queue>, Local, Queue>;
 type Asking<'b> = Acquire<'b, Local, Queue, &'b VirtualExecutor<CALLERS>>;
-
-/// One who has a permit or waits for one.
-struct Caller<'a, 'b> {
-    token: Option<&'a str>,
-    what: What<'b>,
-}
-
-enum What<'b> {
-    Holds { _permit: Held<'b> },
-    Waits(Asking<'b>),
-}
 
 /// What a step brought about, as names.
 type Names<'a> = heapless::Vec<&'a str, CALLERS>;
@@ -50,15 +42,20 @@ struct Callers<'a, 'b> {
     bulkhead: &'b Bulkhead<Local, Queue>,
     executor: &'b VirtualExecutor<CALLERS>,
     bypass: Option<&'a str>,
+    /// Names and permits, those first that have been held for longest.
+    holding: heapless::Vec<(Option<&'a str>, Held<'b>), HOLDERS>,
     /// In order of arrival.
-    callers: heapless::Vec<Caller<'a, 'b>, CALLERS>,
+    waiting: heapless::Vec<(Option<&'a str>, Asking<'b>), CALLERS>,
 }
 
 #[inline(never)]
 pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
     let config =
         vector.config.only(&["dialect", "max_concurrent", "queue_limit", "order", "bypass_key", "max_wait_ms"])?;
-    let permits = config.needed("max_concurrent", config.count("max_concurrent"))?;
+    let permits = match config.count("max_concurrent")? {
+        None if vector.dialect() == "r4j" => 25,
+        permits => config.needed("max_concurrent", Ok(permits))?,
+    };
     let (queue, wait) = (config.count("queue_limit")?, config.span("max_wait_ms")?);
     let settings = match (queue, wait) {
         (None, None | Some(Duration::ZERO)) => Config::new(permits),
@@ -75,7 +72,8 @@ pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()
     let executor = VirtualExecutor::seeded(0);
     let bulkhead = Bulkhead::new(settings.validate()?);
     let bypass = config.text("bypass_key")?;
-    let mut callers = Callers { bulkhead: &bulkhead, executor: &executor, bypass, callers: heapless::Vec::new() };
+    let (holding, waiting) = (heapless::Vec::new(), heapless::Vec::new());
+    let mut callers = Callers { bulkhead: &bulkhead, executor: &executor, bypass, holding, waiting };
     for step in vector.steps() {
         checks.begin(&step);
         if let Some(at) = step.at()? {
@@ -94,26 +92,27 @@ impl<'a, 'b> Callers<'a, 'b> {
         match step.op {
             "acquire" => self.acquire(step, &mut found)?,
             "acquire_wait" => self.acquire_wait(step, &mut found)?,
-            "release" => self.leave(step.args()?.only_args(&["token"])?.text("token")?, true)?,
+            "release" => self.release(step.args()?.only_args(&["token"])?.text("token")?),
             "cancel" => {
                 let args = step.args()?.only_args(&["token"])?;
                 let token = args.needed("token", args.text("token"))?;
-                self.leave(Some(token), false)?;
+                self.waiting.retain(|(name, _)| *name != Some(token));
                 let _ = found.cancelled.push(token);
             }
             "resize" => self.bulkhead.resize(step.count()?)?,
             "tick" | "snapshot" => step.no_args()?,
             op => return Err(Unsupported::Op(op)),
         }
-        self.poll_waiting(&mut found);
+        self.poll_waiting(&mut found)?;
         self.judge(step, &found, checks)
     }
 
     fn acquire(&mut self, step: &Step<'a>, found: &mut Found<'a>) -> Result<'a, ()> {
-        let args = step.args()?.only_args(&["permits", "key", "token"])?;
+        let permits = step.amount("permits", &["key", "token"])?;
+        let args = step.arg.object().unwrap_or(Object::EMPTY);
         // Whoever may always pass takes no permit.
         let bypasses = self.bypass.is_some() && args.text("key")? == self.bypass;
-        let weight = if bypasses { Some(0) } else { weight(args.number("permits")?) };
+        let weight = if bypasses { Some(0) } else { weight(permits) };
         let Some(weight) = weight else {
             found.error = true;
             return Ok(());
@@ -123,7 +122,7 @@ impl<'a, 'b> Callers<'a, 'b> {
                 found.permit = Some(Ok(()));
                 // The permits of those who pass anyway are nobody's.
                 if !bypasses {
-                    self.enter(args.text("token")?, What::Holds { _permit: permit })?;
+                    self.hold(args.text("token")?, permit)?;
                 }
             }
             Err(rejected) => found.reject(rejected),
@@ -132,9 +131,9 @@ impl<'a, 'b> Callers<'a, 'b> {
     }
 
     fn acquire_wait(&mut self, step: &Step<'a>, found: &mut Found<'a>) -> Result<'a, ()> {
-        let args = step.args()?.only_args(&["token", "permits"])?;
-        let token = args.text("token")?;
-        let Some(weight) = weight(args.number("permits")?) else {
+        let permits = step.amount("permits", &["key", "token"])?;
+        let token = step.arg.object().unwrap_or(Object::EMPTY).text("token")?;
+        let Some(weight) = weight(permits) else {
             found.error = true;
             return Ok(());
         };
@@ -142,57 +141,56 @@ impl<'a, 'b> Callers<'a, 'b> {
         match poll(&mut asking) {
             Poll::Ready(Ok(permit)) => {
                 found.permit = Some(Ok(()));
-                self.enter(token, What::Holds { _permit: permit })?;
+                self.hold(token, permit)?;
             }
             Poll::Ready(Err(rejected)) => found.reject(rejected),
-            Poll::Pending => self.enter(token, What::Waits(asking))?,
+            Poll::Pending => {
+                self.waiting.push((token, asking)).map_err(|_| Unsupported::Room("so many callers that wait"))?;
+            }
         }
         Ok(())
     }
 
-    fn enter(&mut self, token: Option<&'a str>, what: What<'b>) -> Result<'a, ()> {
-        self.callers.push(Caller { token, what }).map_err(|_| Unsupported::Room("so many callers"))
+    fn hold(&mut self, token: Option<&'a str>, permit: Held<'b>) -> Result<'a, ()> {
+        self.holding.push((token, permit)).map_err(|_| Unsupported::Room("so many callers"))
     }
 
-    /// The caller of this name leaves; without a name, the one who has held a permit for longest.
-    fn leave(&mut self, token: Option<&'a str>, holds: bool) -> Result<'a, ()> {
-        let leaves = |caller: &Caller<'_, '_>| {
-            matches!(caller.what, What::Holds { .. }) == holds && token.is_none_or(|token| caller.token == Some(token))
-        };
-        let place = self.callers.iter().position(leaves);
+    /// The caller of this name gives its permit back; without a name, the one who has held one for longest.
+    fn release(&mut self, token: Option<&str>) {
+        let place = self.holding.iter().position(|(name, _)| token.is_none() || *name == token);
         // Giving back what nobody holds changes nothing: there is no such call here.
         if let Some(place) = place {
-            drop(self.callers.remove(place));
+            drop(self.holding.remove(place));
         }
-        Ok(())
     }
 
     /// Whoever waits looks whether it has been served, the first first.
-    fn poll_waiting(&mut self, found: &mut Found<'a>) {
-        let mut gone = heapless::Vec::<usize, CALLERS>::new();
-        for (place, caller) in self.callers.iter_mut().enumerate() {
-            let What::Waits(asking) = &mut caller.what else { continue };
-            let name = caller.token.unwrap_or("");
+    fn poll_waiting(&mut self, found: &mut Found<'a>) -> Result<'a, ()> {
+        let mut place = 0;
+        while let Some((token, asking)) = self.waiting.get_mut(place) {
+            let (token, name) = (*token, token.unwrap_or(""));
             match poll(asking) {
-                Poll::Pending => {}
+                Poll::Pending => {
+                    place = place.saturating_add(1);
+                    continue;
+                }
                 Poll::Ready(Ok(permit)) => {
-                    caller.what = What::Holds { _permit: permit };
                     let _ = found.granted.push(name);
+                    self.hold(token, permit)?;
                 }
                 Poll::Ready(Err(rejected)) => {
-                    let names =
-                        if rejected.reason() == Reason::Evicted { &mut found.evicted } else { &mut found.timed_out };
-                    let (_, _) = (names.push(name), gone.push(place));
+                    let evicted = rejected.reason() == Reason::Evicted;
+                    let names = if evicted { &mut found.evicted } else { &mut found.timed_out };
+                    let _ = names.push(name);
                 }
             }
+            drop(self.waiting.remove(place));
         }
-        while let Some(place) = gone.pop() {
-            drop(self.callers.remove(place));
-        }
+        Ok(())
     }
+
     fn judge(&self, step: &Step<'a>, found: &Found<'a>, checks: &mut Checks) -> Result<'a, ()> {
-        let waiting = self.callers.iter().filter(|caller| matches!(caller.what, What::Waits(_)));
-        let waiting: Names<'a> = waiting.filter_map(|caller| caller.token).collect();
+        let waiting: Names<'a> = self.waiting.iter().filter_map(|(token, _)| *token).collect();
         let snapshot = self.bulkhead.snapshot();
         let asked = step.op.starts_with("acquire");
         // Outside of a request, somebody else's wait has ended.
@@ -200,7 +198,8 @@ impl<'a, 'b> Callers<'a, 'b> {
             Some(permit) => (permit.is_ok(), None),
             None => (!found.granted.is_empty(), found.granted.first().or_else(|| found.timed_out.first()).copied()),
         };
-        let token = if asked { step.args()?.text("token")? } else { token };
+        let args = step.arg.object().unwrap_or(Object::EMPTY);
+        let token = if asked { args.text("token")? } else { token };
         checks.expect(step, &mut |key| {
             Some(match key {
                 "permit" => Actual::Bool(permit),
@@ -214,8 +213,11 @@ impl<'a, 'b> Callers<'a, 'b> {
                 "error" => Actual::Nothing,
                 // Below nothing while the surplus of a shrink drains.
                 "available" => Actual::whole(i128::from(snapshot.permits) - i128::from(snapshot.in_use)),
-                "in_use" => Actual::whole(snapshot.in_use),
+                "in_use" | "in_flight" => Actual::whole(snapshot.in_use),
                 "queued" => Actual::whole(snapshot.queued),
+                "rejected" => Actual::whole(snapshot.rejected),
+                "high_water" => Actual::whole(snapshot.high_water),
+                "limit" | "max_concurrent" => Actual::whole(snapshot.permits),
                 _ => return None,
             })
         })

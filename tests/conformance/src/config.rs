@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use failsoft_core::Instant;
 use failsoft_core::backoff::{Backoff, Jitter};
-use failsoft_core::cell::Local;
-use failsoft_core::circuit_breaker::{self, CircuitBreaker};
+use failsoft_core::cell::{Fresh, Local};
+use failsoft_core::circuit_breaker::{self, CircuitBreaker, Sample, TimeBased, Trip};
 
 use crate::checks::{Actual, Checks};
 use crate::number::{Decimal, Quantity};
@@ -76,25 +76,29 @@ fn backoff(args: Object<'_>) -> Result<'_, Option<Backoff>> {
 
 /// What a breaker does where the configuration says nothing. A negative span, which can't be said here, says nothing.
 fn breaker<'a>(config: Object<'a>, step: &Step<'a>, checks: &mut Checks) -> Result<'a, ()> {
-    config.only(&["dialect", "interval_ms", "open_ms"])?;
+    config.only(&["dialect", "interval_ms", "open_ms", "half_open_max"])?;
     step.no_args()?;
     if step.op != "build" {
         return Err(Unsupported::Op(step.op));
     }
     let said =
         |number: Option<Decimal>| number.and_then(Decimal::nanos).filter(|nanos| *nanos > 0).map(Duration::from_nanos);
-    if said(config.number("interval_ms")?).is_some() {
-        return Err(Unsupported::Value { key: "interval_ms", problem: "is not what this pattern looks at" });
-    }
+    let interval = said(config.number("interval_ms")?);
     let mut settings = circuit_breaker::Config::new();
     if let Some(open_for) = said(config.number("open_ms")?) {
         settings = settings.with_open_for(open_for);
     }
+    if let Some(probes) = config.count("half_open_max")?.filter(|probes| *probes > 0) {
+        settings = settings.with_probes(probes);
+    }
     let breaker = CircuitBreaker::<Local>::new(settings.validate()?);
-    // A failure that is still counted after a year: there is no interval after which the counts start again.
     let (start, late) = (Instant::START, Instant::from_millis(365 * 24 * 3_600_000));
     breaker.try_acquire(start).map_err(|_| Unsupported::Room("a closed breaker"))?.failure();
-    let interval = (breaker.snapshot(&late).counts.failures == 1).then(|| Quantity::whole(0));
+    let interval = match interval {
+        Some(interval) => counted_for(interval)?,
+        // A failure that is still counted after a year: there is no interval after which the counts start again.
+        None => (breaker.snapshot(&late).counts.failures == 1).then(|| Quantity::whole(0)),
+    };
     let mut failures = 1_u32;
     while let Ok(permit) = breaker.try_acquire(start) {
         permit.failure();
@@ -119,4 +123,15 @@ fn breaker<'a>(config: Object<'a>, step: &Step<'a>, checks: &mut Checks) -> Resu
             _ => return None,
         })
     })
+}
+
+/// How long a failure counts in a window of this length, where that is what it should be.
+fn counted_for<'a>(interval: Duration) -> Result<'a, Option<Quantity>> {
+    let condition = TimeBased::<1>::of_failures(u32::MAX, interval)?;
+    let mut meter = Fresh::FRESH;
+    condition.record(&mut meter, Sample::of(true), Some(Instant::START));
+    let end = Instant::START.saturating_add(interval);
+    let last = Instant::from_nanos(end.as_nanos().saturating_sub(1));
+    let counted = [last, end].map(|now| condition.counts(&meter, Some(now)).failures);
+    Ok((counted == [1, 0]).then(|| Quantity::until(Instant::START, end)))
 }

@@ -3,14 +3,15 @@
 use core::time::Duration;
 
 use failsoft_core::backoff::{Backoff, Jitter};
-use failsoft_core::{Ratio, Rng};
+use failsoft_core::retry::{Config, Decision, RetryPolicy};
+use failsoft_core::{Instant, Ratio, Rng, Verdict};
 
 use crate::checks::{Actual, Checks};
-use crate::number::Quantity;
+use crate::number::{Decimal, Quantity};
 use crate::tape::{List, Object, Value};
 use crate::vector::{Result, Step, Unsupported, Vector};
 
-const CONFIG: [&str; 18] = [
+const CONFIG: [&str; 20] = [
     "dialect",
     "backoff",
     "base_ms",
@@ -29,6 +30,8 @@ const CONFIG: [&str; 18] = [
     "concat",
     "take_until_total_ms",
     "any_random",
+    "delays_ms",
+    "jitter_ms",
 ];
 
 /// Draws for "any random number", the extremes not counted.
@@ -66,6 +69,8 @@ fn take<'a>(config: Object<'a>, step: &Step<'a>, sequence: &mut Sequence, checks
         "min_ms",
         "jitter",
         "jitter_factor",
+        "jitter_ms",
+        "retry_after_ms",
     ])?;
     let attempt = match step.op {
         "delay" => first(config)?.saturating_add(args.needed("attempt", args.count("attempt"))?),
@@ -120,7 +125,7 @@ fn truncates<'a>(config: Object<'a>) -> Result<'a, bool> {
 fn bases<'a>(config: Object<'a>) -> Result<'a, heapless::Vec<Option<Duration>, 3>> {
     let mut bases = heapless::Vec::new();
     let range = config.list("base_range_ms")?;
-    let end = |index| range.get(index).and_then(Value::number).and_then(crate::number::Decimal::nanos);
+    let end = |index| range.get(index).and_then(Value::number).and_then(Decimal::nanos);
     match (end(0), end(1)) {
         (Some(low), Some(high)) => {
             for nanos in [low, low.midpoint(high), high] {
@@ -179,6 +184,13 @@ impl<'a> Look<'a> {
         if concat.iter().next().is_some() {
             return concatenated(concat, self.attempt);
         }
+        let listed = self.config.list("delays_ms")?;
+        if listed.iter().next().is_some() {
+            return Ok(self.listed(listed));
+        }
+        if self.config.text("backoff")? == Some("empty") {
+            return Ok(None);
+        }
         if self.config.count("take")?.is_some_and(|take| self.attempt > take) {
             return Ok(None);
         }
@@ -191,13 +203,30 @@ impl<'a> Look<'a> {
                 return Ok(None);
             }
         }
-        // A factor that counts down from the longest delay: the mirror image of ours.
-        let mirrored = fields.text("kind")? == Some("factor");
+        // A jitter that counts down from the longest delay: the mirror image of ours.
+        let mirrored = matches!(fields.text("kind")?, Some("factor" | "duration"));
         let random = random.unwrap_or(0);
         let random = if mirrored { u32::MAX - random.saturating_sub(1) } else { random };
         // The first delay of a range goes up to its end; see `shape`.
         let previous = shape.previous.unwrap_or(sequence.previous);
-        Ok(Some(shape.delay(self.attempt, previous, random)))
+        let Some(hint) = self.args.get("retry_after_ms") else {
+            return Ok(Some(shape.delay(self.attempt, previous, random)));
+        };
+        // What is no span says nothing.
+        let hint = hint.number().and_then(Decimal::nanos).map(Duration::from_nanos);
+        let verdict = hint.map_or(Verdict::TRANSIENT, |hint| Verdict::TRANSIENT.with_retry_after(hint));
+        let retry = RetryPolicy::new(Config::new().with_max_attempts(u32::MAX).with_backoff(shape.backoff).validate()?);
+        Ok(match retry.decide(self.attempt, verdict, previous, random, Instant::START, Instant::MAX) {
+            Decision::RetryAfter(delay) => Some(delay),
+            Decision::Stop(_) => None,
+        })
+    }
+
+    /// One of these delays, each for one attempt.
+    fn listed(&self, delays: List<'a>) -> Option<Duration> {
+        let place = usize::try_from(self.attempt).ok()?.checked_sub(1)?;
+        let base = delays.get(place).and_then(Value::number).and_then(Decimal::nanos).map(Duration::from_nanos)?;
+        Some(Backoff::constant(base).with_cap(Duration::MAX).with_jitter(Jitter::None).delay(self.attempt))
     }
 }
 
@@ -205,6 +234,9 @@ fn concatenated<'a>(parts: List<'a>, attempt: u32) -> Result<'a, Option<Duration
     let mut left = attempt;
     for part in parts.iter().filter_map(Value::object) {
         part.only(&["backoff", "base_ms", "factor", "step_ms", "max_ms", "take"])?;
+        if part.text("backoff")? == Some("empty") {
+            continue;
+        }
         let take = part.count("take")?.unwrap_or(u32::MAX);
         if left <= take {
             return Ok(Some(Shape::of(Fields(part, Object::EMPTY), None)?.delay(left, Duration::ZERO, 0)));
@@ -287,17 +319,23 @@ impl Shape {
             (Some(base), _) => base,
             (None, "r4j") => Duration::from_millis(500),
             (None, "polly8") => Duration::from_secs(2),
-            (None, "failsafe") => Duration::ZERO,
+            (None, "failsafe" | "failsafe-java") => Duration::ZERO,
+            (None, "aws") => Duration::from_secs(1),
+            (None, "aws2026") => Duration::from_millis(50),
+            (None, _) if fields.text("backoff")? == Some("none") => Duration::ZERO,
             (None, _) => return Err(Unsupported::Value { key: "base_ms", problem: "is missing" }),
         };
         if base.is_zero() {
             return Ok(Self::plain(Backoff::none()));
         }
         // A base above the cap is refused here. It means the cap.
-        let cap = fields.span("max_ms")?;
+        let cap = match fields.span("max_ms")? {
+            None if dialect.starts_with("aws") && dialect != "aws-blog" => Some(Duration::from_secs(20)),
+            cap => cap,
+        };
         let base = base.min(cap.unwrap_or(Duration::MAX));
         let mut shape = Self::grown(fields, dialect, base)?;
-        shape.backoff = shape.backoff.with_cap(cap.unwrap_or(Duration::MAX)).with_jitter(jitter(fields)?);
+        shape.backoff = shape.backoff.with_cap(cap.unwrap_or(Duration::MAX)).with_jitter(jitter(fields, base)?);
         shape.backoff.check()?;
         Ok(shape)
     }
@@ -312,6 +350,10 @@ impl Shape {
             },
             (Some("fibonacci"), _) => Self::plain(Backoff::fibonacci(base)),
             (Some("exponential") | None, Some(factor)) => Self::plain(exponential.backoff.with_factor(factor)),
+            (Some("none"), _) => Self::plain(Backoff::none()),
+            (Some("exponential"), None) if dialect == "r4j" => {
+                Self::plain(exponential.backoff.with_factor(Ratio::percent(150)))
+            }
             (Some("exponential"), None) => exponential,
             (None, None) if dialect.starts_with("aws") => exponential,
             (None, None) => Self::plain(Backoff::constant(base)),
@@ -338,11 +380,22 @@ impl Shape {
 }
 
 /// The jitter that a configuration names.
-fn jitter(fields: Fields<'_>) -> Result<'_, Jitter> {
+fn jitter(fields: Fields<'_>, base: Duration) -> Result<'_, Jitter> {
+    if let Some(around) = fields.span("jitter_ms")? {
+        let points = around.as_nanos().saturating_mul(10_000);
+        let (points, rest) = (points / base.as_nanos().max(1), points % base.as_nanos().max(1));
+        return match u32::try_from(points) {
+            Ok(points) if rest == 0 => Ok(Jitter::Proportional(Ratio::basis_points(points))),
+            _ => Err(Unsupported::Value { key: "jitter_ms", problem: "is no whole number of hundredths of a percent" }),
+        };
+    }
     if let Some(share) = fields.share("jitter_factor")? {
         return Ok(Jitter::Proportional(share));
     }
+    let always = fields.text("dialect")?.is_some_and(|dialect| matches!(dialect, "aws" | "aws2026"));
     Ok(match fields.get("jitter") {
+        // From nothing up to the whole delay, unless said otherwise.
+        None if always => Jitter::Full,
         None | Some(Value::Bool(false)) => Jitter::None,
         // A quarter around the delay.
         Some(Value::Bool(true)) => Jitter::Proportional(Ratio::percent(25)),

@@ -101,7 +101,12 @@ fn only(members: &BTreeMap<String, Json>, known: &[&str], what: &str) -> Result<
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn syntax(error: serde_json::Error) -> Malformed {
-    Malformed(format!("{error}"))
+    let text = format!("{error}");
+    // It counts lines, of which there is one.
+    match text.rsplit_once(" at line 1 column ") {
+        Some((what, column)) => Malformed(format!("{what} at column {column}")),
+        None => Malformed(text),
+    }
 }
 
 fn value(raw: &RawValue, depth: u32) -> Result<Json, Malformed> {

@@ -8,13 +8,13 @@ use core::time::Duration;
 
 use failsoft_core::budget::{RetryBudget, RetryThrottle, SpentTokens};
 use failsoft_core::cell::Local;
-use failsoft_core::hedge::{AveragePlus, Ended, FixedDelay, Hedge, Hedged, Hedges, Idempotent, Room};
+use failsoft_core::hedge::{self, AveragePlus, FixedDelay, Hedge, Hedged, Hedges, Idempotent, Room};
 use failsoft_core::testing::{VirtualExecutor, VirtualSleep};
 use failsoft_core::{Clock, Executor, Instant, Observer, Outcome, Pipeline, Verdict};
 
 use crate::budget::throttle_settings;
 use crate::checks::{Actual, Checks};
-use crate::number::Quantity;
+use crate::number::{Decimal, Quantity};
 use crate::tape::Object;
 use crate::vector::{Result, Step, Unsupported, Vector};
 
@@ -99,8 +99,16 @@ struct Tries {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum End {
     Answer,
-    Failure,
+    /// With what the server says about the next try.
+    Failure(Option<Pushback>),
     Fatal,
+}
+
+/// When a server wants to be asked again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Pushback {
+    After(Duration),
+    Never,
 }
 
 /// One try, from its start until it ends or is dropped.
@@ -196,9 +204,11 @@ where
         Pipeline::new(timers).layer(&hedge).classify(|result: core::result::Result<&u32, &End>| match result {
             Ok(_) => Verdict::SUCCESS,
             Err(End::Fatal) => Verdict::PERMANENT,
+            Err(End::Failure(Some(Pushback::After(wait)))) => Verdict::TRANSIENT.with_delay(*wait),
+            Err(End::Failure(Some(Pushback::Never))) => Verdict::TRANSIENT.with_delay(Duration::MAX),
             Err(_) => Verdict::TRANSIENT,
         });
-    let mut call = pin!(pipeline.call(|attempt| {
+    let call = pin!(Some(pipeline.call(|attempt| {
         let made = Try { tries: &tries, number: attempt.hedge().saturating_add(1), ended: Cell::new(false) };
         tries.started.set(tries.started.get().saturating_add(1));
         poll_fn(move |_| match made.end() {
@@ -206,8 +216,28 @@ where
             Some(End::Answer) => Poll::Ready(Ok(made.number)),
             Some(end) => Poll::Ready(Err(end)),
         })
-    }));
-    progress(vector, (&tries, budget), timers, call.as_mut(), checks)
+    })));
+    progress(vector, (&tries, budget), timers, call, checks)
+}
+
+/// What a call comes to.
+type Ended = core::result::Result<u32, failsoft_core::Failure<End>>;
+
+/// A call that may be given up.
+trait Underway {
+    fn poll(self: Pin<&mut Self>) -> Poll<Ended>;
+    fn cancel(self: Pin<&mut Self>);
+}
+
+impl<F: Future<Output = Ended>> Underway for Option<F> {
+    fn poll(self: Pin<&mut Self>) -> Poll<Ended> {
+        let cx = &mut Context::from_waker(Waker::noop());
+        self.as_pin_mut().map_or(Poll::Pending, |call| call.poll(cx))
+    }
+
+    fn cancel(mut self: Pin<&mut Self>) {
+        self.set(None);
+    }
 }
 
 /// Takes the steps; `call` is the one under way.
@@ -215,7 +245,7 @@ fn progress<'a>(
     vector: &Vector<'a>,
     (tries, budget): (&Tries, &Throttled),
     timers: Timers<'_>,
-    mut call: Pin<&mut dyn Future<Output = core::result::Result<u32, failsoft_core::Failure<End>>>>,
+    mut call: Pin<&mut dyn Underway>,
     checks: &mut Checks,
 ) -> Result<'a, ()> {
     let (mut begun, mut answer) = (false, None);
@@ -232,12 +262,16 @@ fn progress<'a>(
                 }
                 "tick" => step.no_args()?,
                 "response" => end(tries, &step, End::Answer)?,
-                "non_fatal_failure" => end(tries, &step, End::Failure)?,
+                "non_fatal_failure" => end(tries, &step, End::Failure(pushback(&step)?))?,
+                "cancel" => {
+                    step.no_args()?;
+                    call.as_mut().cancel();
+                }
                 "fatal_failure" => end(tries, &step, End::Fatal)?,
                 op => return Err(Unsupported::Op(op)),
             }
             if begun && answer.is_none() {
-                answer = match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                answer = match call.as_mut().poll() {
                     Poll::Ready(result) => Some(result),
                     Poll::Pending => None,
                 };
@@ -265,7 +299,7 @@ fn progress<'a>(
 }
 
 fn end<'a>(tries: &Tries, step: &Step<'a>, end: End) -> Result<'a, ()> {
-    let args = step.args()?.only_args(&["attempt"])?;
+    let args = step.args()?.only_args(&["attempt", "server_delay_ms"])?;
     let number = args.needed("attempt", args.count("attempt"))?;
     let place = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
     match place.and_then(|place| tries.ends.get(place)) {
@@ -277,11 +311,19 @@ fn end<'a>(tries: &Tries, step: &Step<'a>, end: End) -> Result<'a, ()> {
     }
 }
 
+/// Below zero, or what is no number, is never.
+fn pushback<'a>(step: &Step<'a>) -> Result<'a, Option<Pushback>> {
+    Ok(step.args()?.get("server_delay_ms").map(|delay| {
+        let after = delay.number().and_then(Decimal::nanos).map(Duration::from_nanos);
+        after.map_or(Pushback::Never, Pushback::After)
+    }))
+}
+
 /// Latencies that a mean is taken of.
 const WINDOW: usize = 100;
 
 fn latencies<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
-    let config = vector.config.only(&["dialect", "kind", "window", "add_ms", "percent"])?;
+    let config = vector.config.only(&["dialect", "kind", "window", "add_ms", "percent", "measure_errors"])?;
     if config.count("window")?.is_some_and(|window| usize::try_from(window) != Ok(WINDOW)) {
         return Err(Unsupported::Value { key: "window", problem: "is not 100, the only one that this runner has" });
     }
@@ -293,13 +335,13 @@ fn latencies<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
             // Such a step has an estimator of its own.
             let op = step.op.strip_prefix("new_");
             if op.is_some() || hedge.is_none() {
-                hedge = Some(estimator(config, args.flag("measure_errors")?)?);
+                hedge = Some(estimator(config, args.flag("measure_errors")? || config.flag("measure_errors")?)?);
             }
             let took = args.needed("duration_ms", args.span("duration_ms"))?;
             let Some(hedge) = &hedge else { continue };
             match op.unwrap_or(step.op) {
-                "primary_success" => hedge.record(Ended::Success, took),
-                "primary_failure" => hedge.record(Ended::Failure, took),
+                "primary_success" => hedge.record(hedge::Ended::Success, took),
+                "primary_failure" => hedge.record(hedge::Ended::Failure, took),
                 // Only first tries are measured.
                 "secondary_success" | "secondary_failure" => {}
                 _ => return Err(Unsupported::Op(step.op)),

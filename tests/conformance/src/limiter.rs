@@ -11,7 +11,7 @@ use core::time::Duration;
 use failsoft_core::cell::Local;
 use failsoft_core::rate_limiter::{Acquire, Config, RateLimiter, Reservation};
 use failsoft_core::testing::VirtualExecutor;
-use failsoft_core::{Clock, Instant, Reason};
+use failsoft_core::{Clock, Instant, Rejected};
 
 use crate::checks::{Actual, Checks};
 use crate::number::{Decimal, Quantity};
@@ -20,8 +20,10 @@ use crate::vector::{Result, Step, Unsupported, Vector};
 
 /// Callers at once.
 const CALLERS: usize = 16;
-/// How long a period is that is moved on by hand.
+/// What rates are about.
 const PERIOD: Duration = Duration::from_secs(1);
+/// How long each permit takes where periods are moved on by hand: a whole number of nanoseconds, however many there are.
+const EACH: Duration = Duration::from_millis(1);
 
 type Limiter = RateLimiter<failsoft_core::cell::Live<Local>>;
 type Reserved<'l> = Reservation<'l, failsoft_core::cell::Live<Local>>;
@@ -51,7 +53,10 @@ enum What<'l> {
 #[derive(Default)]
 struct Found<'a> {
     permit: bool,
+    rejected: Option<Rejected>,
     wait: Option<Duration>,
+    /// Whether the caller that has come now waits.
+    pending: bool,
     equal: bool,
     /// More than there ever are at once: other systems call that a mistake of the caller.
     too_many: bool,
@@ -102,6 +107,7 @@ fn settings<'a>(vector: &Vector<'a>) -> Result<'a, Settings> {
                 "kind",
                 "capacity",
                 "tokens_per_period",
+                "period_ms",
                 "queue_limit",
                 "order",
                 "manual_advance",
@@ -109,36 +115,50 @@ fn settings<'a>(vector: &Vector<'a>) -> Result<'a, Settings> {
             let burst = config.needed("capacity", config.count("capacity"))?;
             let permits = config.needed("tokens_per_period", config.count("tokens_per_period"))?;
             let queue = config.count("queue_limit")?.unwrap_or(0);
-            let config = Config::new(permits, PERIOD).with_burst(burst).with_queue(queue, Duration::MAX);
-            Ok(Settings { config, taken: 0, step: PERIOD })
+            let step = config.span("period_ms")?.unwrap_or_else(|| EACH.saturating_mul(permits));
+            let config = Config::new(permits, step).with_burst(burst).with_queue(queue, Duration::MAX);
+            Ok(Settings { config, taken: 0, step })
         }
         ("dotnet", "sliding_window" | "fixed_window") => {
-            let config =
-                config.only(&["dialect", "kind", "limit", "segments", "queue_limit", "order", "manual_advance"])?;
+            let known = ["dialect", "kind", "limit", "segments", "window_ms", "queue_limit", "order", "manual_advance"];
+            let config = config.only(&known)?;
             let limit = config.needed("limit", config.count("limit"))?;
             let queue = config.count("queue_limit")?.unwrap_or(0);
-            let step = PERIOD / config.count("segments")?.unwrap_or(1).max(1);
-            Ok(Settings { config: Config::new(limit, PERIOD).with_queue(queue, Duration::MAX), taken: 0, step })
+            let segments = config.count("segments")?.unwrap_or(1).max(1);
+            let window = config.span("window_ms")?;
+            let window = window.unwrap_or_else(|| EACH.saturating_mul(limit).saturating_mul(segments));
+            let config = Config::new(limit, window).with_queue(queue, Duration::MAX);
+            Ok(Settings { config, taken: 0, step: window / segments })
         }
         ("failsafe", "smooth") => {
-            let config = config.only(&["dialect", "kind", "interval_ms"])?;
-            let interval = config.needed("interval_ms", config.span("interval_ms"))?;
-            let config = Config::new(1, interval).with_queue(u32::MAX, Duration::MAX);
-            Ok(Settings { config, taken: 0, step: interval })
+            let config = config.only(&["dialect", "kind", "interval_ms", "limit", "cycle_ms", "max_wait_ms"])?;
+            let interval = match (config.span("interval_ms")?, config.count("limit")?, config.span("cycle_ms")?) {
+                (None, Some(limit), Some(cycle)) => cycle.checked_div(limit).unwrap_or(cycle),
+                (interval, ..) => config.needed("interval_ms", Ok(interval))?,
+            };
+            let wait = config.span("max_wait_ms")?.unwrap_or(Duration::MAX);
+            Ok(Settings { config: Config::new(1, interval).with_queue(u32::MAX, wait), taken: 0, step: interval })
         }
         ("failsafe", "bursty") => {
-            let config = config.only(&["dialect", "kind", "limit", "cycle_ms"])?;
-            let cycle = config.needed("cycle_ms", config.span("cycle_ms"))?;
-            let limit = config.needed("limit", config.count("limit"))?;
-            let config = Config::new(limit, cycle).with_queue(u32::MAX, Duration::MAX);
-            Ok(Settings { config, taken: 0, step: cycle })
-        }
-        ("r4j", "fixed_cycle") => {
-            let config = config.only(&["dialect", "kind", "limit", "cycle_ms", "max_wait_ms", "cycles_from"])?;
+            let config = config.only(&["dialect", "kind", "limit", "cycle_ms", "max_wait_ms"])?;
             let cycle = config.needed("cycle_ms", config.span("cycle_ms"))?;
             let limit = config.needed("limit", config.count("limit"))?;
             let wait = config.span("max_wait_ms")?.unwrap_or(Duration::MAX);
             Ok(Settings { config: Config::new(limit, cycle).with_queue(u32::MAX, wait), taken: 0, step: cycle })
+        }
+        ("r4j", "fixed_cycle") => {
+            let config = config.only(&["dialect", "kind", "limit", "cycle_ms", "max_wait_ms", "cycles_from"])?;
+            let cycle = config.span("cycle_ms")?.unwrap_or(Duration::from_nanos(500));
+            let limit = config.count("limit")?.unwrap_or(50);
+            let wait = config.span("max_wait_ms")?.unwrap_or(Duration::from_secs(5));
+            Ok(Settings { config: Config::new(limit, cycle).with_queue(u32::MAX, wait), taken: 0, step: cycle })
+        }
+        ("sentinel", "throttling") => {
+            let config = config.only(&["dialect", "kind", "rate_per_s", "max_wait_ms"])?;
+            let rate = config.needed("rate_per_s", config.count("rate_per_s"))?;
+            let wait = config.span("max_wait_ms")?.unwrap_or(Duration::from_millis(500));
+            let config = Config::new(rate, PERIOD).with_burst(1).with_queue(u32::MAX, wait);
+            Ok(Settings { config, taken: 0, step: PERIOD })
         }
         (_, "warm_up") => Err(Unsupported::Value { key: "warm_up", problem: "is no kind of limiter here" }),
         _ => Err(Unsupported::Value { key: "kind", problem: "is not known" }),
@@ -162,7 +182,7 @@ fn per_second<'a>(config: Object<'a>, rate: Decimal) -> Result<'a, Config> {
         true => (rate / 1_000, Duration::from_secs(1)),
         false => (rate, Duration::from_secs(1_000)),
     };
-    Ok(Config::new(permits, period).with_burst(burst))
+    Ok(Config::new(permits, period).with_burst(burst).with_queue(u32::MAX, Duration::MAX))
 }
 
 struct Callers<'a, 'l> {
@@ -179,10 +199,11 @@ impl<'a, 'l> Callers<'a, 'l> {
         let mut found = Found::default();
         match step.op {
             "acquire" => {
-                let permits = step.args()?.only_args(&["permits"])?.count("permits")?.unwrap_or(1);
-                let acquired = self.limiter.try_acquire_many(permits, &self.executor);
-                found.permit = acquired.is_ok();
-                found.too_many = acquired.is_err_and(|rejected| rejected.reason() == Reason::TooHeavy);
+                if let Some(permits) = self.permits(step, &["token", "max_wait_ms"], &mut found)? {
+                    let acquired = self.limiter.try_acquire_many(permits, &self.executor);
+                    found.permit = acquired.is_ok();
+                    found.rejected = acquired.err();
+                }
             }
             "acquire_wait" => self.acquire_wait(step, &mut found)?,
             "reserve" => self.reserve(step, &mut found)?,
@@ -204,33 +225,62 @@ impl<'a, 'l> Callers<'a, 'l> {
                 self.settings.config = per_second(self.vector.config, rate)?;
                 self.limiter.reconfigure(self.settings.config.validate()?, &self.executor);
             }
+            "set_limit" | "resize" => {
+                let old = self.settings.config;
+                let wait = self.vector.config.span("max_wait_ms")?.unwrap_or(Duration::MAX);
+                self.settings.config = Config::new(step.count()?, old.period()).with_queue(u32::MAX, wait);
+                self.limiter.reconfigure(self.settings.config.validate()?, &self.executor);
+            }
             op => return Err(Unsupported::Op(op)),
         }
         self.poll_waiting(&mut found);
         self.judge(step, &found, checks)
     }
 
+    /// The permits that are asked for: one, unless said otherwise. `None` where there never are so many, or fewer than none.
+    fn permits(&self, step: &Step<'a>, known: &[&str], found: &mut Found<'a>) -> Result<'a, Option<u32>> {
+        let permits = match step.amount("permits", known)? {
+            None => Some(1),
+            Some(number) => number.whole().and_then(|permits| u32::try_from(permits).ok()),
+        };
+        // Who takes its permits over time may take more than there ever are at once.
+        let over_time = step.op == "reserve";
+        let at_once = |permits: &u32| over_time || self.limiter.available_at(*permits, &self.executor).is_some();
+        let permits = permits.filter(at_once);
+        found.too_many = permits.is_none();
+        Ok(permits)
+    }
+
     fn acquire_wait(&mut self, step: &Step<'a>, found: &mut Found<'a>) -> Result<'a, ()> {
-        let args = step.args()?.only_args(&["token", "permits"])?;
-        let token = args.needed("token", args.text("token"))?;
-        let mut asking = self.limiter.acquire(args.count("permits")?.unwrap_or(1), self.executor);
+        let Some(permits) = self.permits(step, &["token"], found)? else { return Ok(()) };
+        let token = step.args()?.text("token")?.unwrap_or("");
+        let mut asking = self.limiter.acquire(permits, self.executor);
         match poll(&mut asking) {
-            Poll::Ready(result) => found.permit = result.is_ok(),
-            Poll::Pending => self.enter(token, What::Waits(asking))?,
+            Poll::Ready(result) => {
+                found.permit = result.is_ok();
+                found.rejected = result.err();
+            }
+            Poll::Pending => {
+                found.pending = true;
+                self.enter(token, What::Waits(asking))?;
+            }
         }
         Ok(())
     }
 
     fn reserve(&mut self, step: &Step<'a>, found: &mut Found<'a>) -> Result<'a, ()> {
-        let args = step.args()?.only_args(&["permits", "max_wait_ms", "token"])?;
-        let (permits, wait) = (args.count("permits")?.unwrap_or(1), args.span("max_wait_ms")?);
+        let Some(permits) = self.permits(step, &["max_wait_ms", "token"], found)? else { return Ok(()) };
+        let args = step.arg.object().unwrap_or(Object::EMPTY);
         let now = self.executor.now();
-        if let Ok(reservation) = self.limiter.reserve(permits, wait.unwrap_or(Duration::MAX), &now) {
-            (found.permit, found.wait) = (true, Some(reservation.at().saturating_duration_since(now)));
-            match args.text("token")? {
-                Some(token) => self.enter(token, What::Reserved { _reservation: reservation })?,
-                None => reservation.commit(),
+        match self.limiter.reserve(permits, args.span("max_wait_ms")?.unwrap_or(Duration::MAX), &now) {
+            Ok(reservation) => {
+                (found.permit, found.wait) = (true, Some(reservation.at().saturating_duration_since(now)));
+                match args.text("token")? {
+                    Some(token) => self.enter(token, What::Reserved { _reservation: reservation })?,
+                    None => reservation.commit(),
+                }
             }
+            Err(rejected) => found.rejected = Some(rejected),
         }
         Ok(())
     }
@@ -277,13 +327,15 @@ impl<'a, 'l> Callers<'a, 'l> {
         let waiting = self.waiting.iter().filter(|caller| matches!(caller.what, What::Waits(_)));
         let waiting: Names<'a> = waiting.map(|caller| caller.token).collect();
         let (limiter, now) = (self.limiter, self.executor.now());
-        let token = if step.op == "acquire_wait" { step.args()?.text("token")? } else { None };
+        let asked = step.op == "acquire_wait";
+        let retry_at = found.rejected.and_then(|rejected| rejected.retry_at());
         checks.expect(step, &mut |key| {
             Some(match key {
                 "permit" => Actual::Bool(found.permit),
+                "retry_after_ms" => Actual::maybe(retry_at.map(|at| Quantity::until(now, at))),
                 "wait_ms" => Actual::maybe(found.wait.map(Quantity::millis)),
                 "equal" => Actual::Bool(found.equal),
-                "pending" if token.is_some() => Actual::Bool(token.is_some_and(|token| waiting.contains(&token))),
+                "pending" if asked => Actual::Bool(found.pending),
                 "pending" => Actual::Texts(&waiting),
                 "granted" => Actual::Texts(&found.granted),
                 "cancelled" => Actual::Texts(&found.cancelled),

@@ -7,10 +7,11 @@ use failsoft_core::retry::{Config, RetryPolicy, Retrying};
 use failsoft_core::testing::VirtualExecutor;
 use failsoft_core::{Clock, Executor, Failure, Observer, Pipeline, Stop, Verdict};
 
+use crate::breaker::plan::holds;
 use crate::checks::{Actual, Checks};
 use crate::delay::{Fields, Shape};
 use crate::number::{Decimal, Quantity};
-use crate::tape::{Object, Value};
+use crate::tape::{List, Object, Value};
 use crate::vector::{Result, Step, Unsupported, Vector};
 
 /// Delays that the runner keeps.
@@ -33,7 +34,10 @@ pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()
         "jitter_factor",
         "random",
         "max_duration_ms",
+        "step_ms",
         "retry_on_result",
+        "retry_on",
+        "ignored",
         "delay_from_result",
     ])?;
     for step in vector.steps() {
@@ -69,6 +73,8 @@ fn run_once<'a>(config: Object<'a>, step: &Step<'a>, checks: &mut Checks) -> Res
         generated: args.span("generator_ms")?,
         retry_on: needle(config)?,
         delays: config.object("delay_from_result")?,
+        named: config.get("retry_on").and_then(Value::list),
+        ignored: config.list("ignored")?,
     };
     let calls = Cell::new(0_u32);
     let retry = RetryPolicy::with_observer(policy.validate()?, &log);
@@ -119,8 +125,10 @@ fn policy<'a>(config: Object<'a>, args: Object<'a>, fields: Fields<'a>) -> Resul
             None => return Err(Unsupported::Value { key: "max_retries", problem: "is not a number of retries" }),
         },
         (None, None) => match config.text("dialect")?.unwrap_or("") {
-            "failsafe" | "r4j" => 3,
+            "failsafe" | "failsafe-java" | "r4j" => 3,
             "polly8" => 4,
+            "grpc" => 5,
+            dialect if dialect.starts_with("aws") => 3,
             _ => return Err(Unsupported::Value { key: "max_attempts", problem: "is missing" }),
         },
     };
@@ -149,6 +157,7 @@ async fn serve<'a>(script: Value<'a>, call: u32, executor: Fixed<'_>) -> core::r
     }
     match said(entry) {
         "failure" | "always_failure" | "error" => Err(entry),
+        said if said.ends_with("_error") => Err(entry),
         _ => Ok(entry),
     }
 }
@@ -185,6 +194,9 @@ struct Rules<'a> {
     generated: Option<Duration>,
     retry_on: Option<&'a str>,
     delays: Option<Object<'a>>,
+    /// Kinds of errors: those that are retried, where it is not all of them, and those that are not.
+    named: Option<List<'a>>,
+    ignored: List<'a>,
 }
 
 impl<'a> Rules<'a> {
@@ -193,6 +205,10 @@ impl<'a> Rules<'a> {
         let wanted = self.retry_on.is_some_and(|needle| said.contains(needle));
         if !failed && !wanted {
             return Verdict::SUCCESS;
+        }
+        let kind = entry.object().and_then(|entry| entry.get("kind")).and_then(Value::text).unwrap_or(said);
+        if failed && (holds(self.ignored, kind) || self.named.is_some_and(|named| !holds(named, kind))) {
+            return Verdict::PERMANENT;
         }
         let delay = match self.generated {
             None => self

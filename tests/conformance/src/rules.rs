@@ -3,7 +3,9 @@
 //! A rule goes by dialect and by features of the configuration or the steps, never by a vector's name, and only excuses differences in
 //! the keys that it is about.
 
-use crate::vector::Vector;
+use crate::number::Decimal;
+use crate::tape::Object;
+use crate::vector::{Step, Vector};
 
 /// One difference on purpose.
 struct Rule {
@@ -22,6 +24,24 @@ const RULES: &[Rule] = &[
         reason: "a bulkhead counts to 2,097,151 permits, since its counters share one word; more are refused when it is configured",
     },
     Rule {
+        pattern: "bulkhead",
+        keys: &["permits"],
+        applies: |vector| is_nothing(vector, "max_concurrent"),
+        reason: "a bulkhead through which nothing could ever pass is refused when it is configured",
+    },
+    Rule {
+        pattern: "bulkhead",
+        keys: &["granted", "pending", "permit"],
+        applies: |vector| vector.steps().any(|step| asks_for_nothing(&step)),
+        reason: "whoever asks for no permit at all passes, also where none is left",
+    },
+    Rule {
+        pattern: "circuit_breaker",
+        keys: &["permit", "state"],
+        applies: |vector| matches!(vector.dialect(), "gobreaker" | "polly8"),
+        reason: "a rate is judged with each outcome: the success that completes the minimum of calls opens too",
+    },
+    Rule {
         pattern: "circuit_breaker",
         keys: &["counts.consecutive_successes", "counts.requests", "counts.successes"],
         applies: |vector| vector.dialect() == "gobreaker" && vector.has_op("end"),
@@ -37,7 +57,7 @@ const RULES: &[Rule] = &[
         pattern: "composition",
         keys: &["attempts", "breaker_failed", "final", "inner_calls", "retries"],
         applies: |vector| vector.dialect() == "failsafe" && outermost_is(vector, "retry"),
-        reason: "the rejections of one's own breaker are not retried before the breaker admits calls again: they would only use up attempts",
+        reason: "the rejections of one's own policies are not retried before these admit calls again: they would only use up attempts",
     },
     Rule {
         pattern: "config",
@@ -50,6 +70,44 @@ const RULES: &[Rule] = &[
         keys: &["error"],
         applies: |vector| vector.dialect() == "r4j" && vector.has_op("delay"),
         reason: "asking for the delay before the first attempt is no error but gives zero: there is nothing to wait for",
+    },
+    Rule {
+        pattern: "failure_accrual",
+        keys: &["mark_dead_ms"],
+        applies: |vector| vector.config.get("ema_window_ms").is_some(),
+        reason: "an average over time judges from its minimum of calls on, and does not wait for a whole window first",
+    },
+    Rule {
+        pattern: "rate_limiter",
+        keys: &["permits"],
+        applies: |vector| is_nothing(vector, "rate_per_s"),
+        reason: "a limiter through which nothing could ever pass is refused when it is configured",
+    },
+    Rule {
+        pattern: "rate_limiter",
+        keys: &["ok"],
+        applies: |vector| is(vector, "kind", &["leaky_bucket"]) && more_than(vector, "reserve", 0),
+        reason: "what was taken is over after its time to live, however often somebody looked in between",
+    },
+    Rule {
+        pattern: "rate_limiter",
+        keys: &["available", "granted", "next_permit_in_ms", "permit"],
+        applies: |vector| vector.has_op("set_limit"),
+        reason: "another quota holds at once, and not from the next cycle on",
+    },
+    Rule {
+        pattern: "rate_limiter",
+        keys: &["available", "granted", "pending"],
+        applies: |vector| {
+            is(vector, "kind", &["token_bucket"]) && more_than(vector, "capacity", 1) && vector.has_op("acquire_wait")
+        },
+        reason: "whoever waits takes what comes as it comes: no token is lost meanwhile because the bucket is full",
+    },
+    Rule {
+        pattern: "rate_limiter",
+        keys: &["retry_after_ms"],
+        applies: |vector| is(vector, "kind", &["token_bucket"]) && more_than(vector, "tokens_per_period", 1),
+        reason: "tokens come one by one, evenly: not all of a period's at its end",
     },
     Rule {
         pattern: "rate_limiter",
@@ -68,13 +126,13 @@ const RULES: &[Rule] = &[
     },
     Rule {
         pattern: "rate_limiter",
-        keys: &["available", "wait_ms"],
+        keys: &["available", "permit", "wait_ms"],
         applies: |vector| is(vector, "kind", &["smooth"]),
         reason: "an interval runs from one call to the next, not on a grid, on which two calls can be as good as together",
     },
     Rule {
         pattern: "rate_limiter",
-        keys: &["available", "evicted", "granted", "pending"],
+        keys: &["available", "evicted", "granted", "pending", "permit"],
         applies: |vector| is(vector, "order", &["newest_first"]),
         reason: "whoever waits for a rate limiter has been told when its turn comes, and keeps it: the newest does not go first",
     },
@@ -83,6 +141,36 @@ const RULES: &[Rule] = &[
         keys: &["warm_up"],
         applies: |vector| is(vector, "kind", &["warm_up"]),
         reason: "a quota is a promise: it does not shrink while calls are few (a load that a cold service can't take is a limit of calls at once)",
+    },
+    Rule {
+        pattern: "retry",
+        keys: &["delays_ms", "slept_ms"],
+        applies: |vector| vector.dialect() == "grpc",
+        reason: "a delay follows from the attempt's number: one that the server gave does not start the backoff over",
+    },
+    Rule {
+        pattern: "retry_budget",
+        keys: &["capacity"],
+        applies: |vector| is_nothing(vector, "quota"),
+        reason: "a budget without a single retry is refused when it is configured",
+    },
+    Rule {
+        pattern: "retry_budget",
+        keys: &["ok"],
+        applies: |vector| vector.dialect() == "failsafe" && vector.config.get("max_rate").is_some(),
+        reason: "a share of the calls in flight is a limit: the retry that would go beyond it is refused, not the one after it",
+    },
+    Rule {
+        pattern: "retry_delay",
+        keys: &["delay_ms"],
+        applies: |vector| vector.steps().any(|step| step.expect.object().is_some_and(outlasts_the_clock)),
+        reason: "times and delays end after 584 years",
+    },
+    Rule {
+        pattern: "retry_delay",
+        keys: &["delay_ms"],
+        applies: |vector| vector.dialect() == "aws2026" && vector.steps().any(|step| has_hint(&step)),
+        reason: "a server that says when to come back is believed, however long that is, up to the deadline",
     },
     Rule {
         pattern: "retry_delay",
@@ -116,6 +204,22 @@ fn more_than(vector: &Vector<'_>, key: &'static str, most: u32) -> bool {
 
 fn is(vector: &Vector<'_>, key: &'static str, any_of: &[&str]) -> bool {
     matches!(vector.config.text(key), Ok(Some(text)) if any_of.contains(&text))
+}
+
+fn is_nothing(vector: &Vector<'_>, key: &'static str) -> bool {
+    matches!(vector.config.count(key), Ok(Some(0)))
+}
+
+fn asks_for_nothing(step: &Step<'_>) -> bool {
+    matches!(step.amount("permits", &["key", "token"]), Ok(Some(permits)) if permits == Decimal::ZERO)
+}
+
+fn outlasts_the_clock(expected: Object<'_>) -> bool {
+    matches!(expected.number("delay_ms"), Ok(Some(delay)) if delay.nanos().is_none())
+}
+
+fn has_hint(step: &Step<'_>) -> bool {
+    step.arg.object().is_some_and(|args| args.get("retry_after_ms").is_some())
 }
 
 fn outermost_is(vector: &Vector<'_>, policy: &str) -> bool {

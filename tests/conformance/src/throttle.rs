@@ -29,11 +29,8 @@ pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()
         "formula",
     ];
     let config = vector.config.only(&known)?;
-    if !matches!(vector.dialect(), "envoy" | "failsafe" | "sre") {
-        return Err(Unsupported::Dialect(vector.dialect()));
-    }
     let clock = ManualClock::new();
-    let settings = settings(Config::new().with_minimum_requests(0), config)?;
+    let settings = settings(defaults(vector)?, config)?;
     let throttle = Throttle::<Local>::new(settings.validate()?);
     let mut previous = Ratio::ZERO;
     for step in vector.steps() {
@@ -76,13 +73,34 @@ pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()
     Ok(())
 }
 
+/// What holds where a configuration says nothing.
+fn defaults<'a>(vector: &Vector<'a>) -> Result<'a, Config> {
+    let settings = Config::new().with_minimum_requests(0);
+    let seconds = Duration::from_secs;
+    Ok(match vector.dialect() {
+        "envoy" => {
+            multiplied(settings, Ratio::percent(95)).with_most_rejected(Ratio::percent(80)).with_period(seconds(30))
+        }
+        "failsafe" => {
+            multiplied(settings, Ratio::percent(90)).with_most_rejected(Ratio::percent(90)).with_period(seconds(60))
+        }
+        "sre" => multiplied(settings, Ratio::percent(60)).with_minimum_requests(100).with_period(seconds(3)),
+        dialect => return Err(Unsupported::Dialect(dialect)),
+    })
+}
+
+/// With the share of successes below which calls are rejected.
+fn multiplied(settings: Config, threshold: Ratio) -> Config {
+    // One is the other's inverse; the nearest that hundredths of a percent can say, so as not to throttle at the threshold.
+    let points = 100_000_000_u32.checked_div(threshold.as_basis_points()).unwrap_or(u32::MAX);
+    let inexact = u32::from(!100_000_000_u32.is_multiple_of(threshold.as_basis_points().max(1)));
+    settings.with_multiplier(Ratio::basis_points(points.saturating_add(inexact)))
+}
+
 /// What a configuration, or a step's argument, says.
 fn settings<'a>(mut settings: Config, config: Object<'a>) -> Result<'a, Config> {
     if let Some(threshold) = config.share("success_threshold")? {
-        // One is the other's inverse; the nearest that hundredths of a percent can say, so as not to throttle at the threshold.
-        let points = 100_000_000_u32.checked_div(threshold.as_basis_points()).unwrap_or(u32::MAX);
-        let inexact = u32::from(!100_000_000_u32.is_multiple_of(threshold.as_basis_points().max(1)));
-        settings = settings.with_multiplier(Ratio::basis_points(points.saturating_add(inexact)));
+        settings = multiplied(settings, threshold);
     }
     if let Some(k) = config.share("k")? {
         settings = settings.with_multiplier(k);
@@ -111,14 +129,14 @@ fn acquire<'a>(step: &Step<'a>, throttle: &Throttle<Local>, clock: &ManualClock,
     let args = step.args()?.only_args(&["random", "average_rps", "requests", "successes"])?;
     // Where none is given, the draw that is rejected last.
     let random = args.random("random")?.unwrap_or(u32::MAX);
-    let Some(rate) = args.count("average_rps")? else {
+    let (rate, of) = (args.count("average_rps")?, args.count("requests")?);
+    let Some(requests) = rate.map(|rate| rate.saturating_mul(RATED)).or(of) else {
         return Ok(throttle.try_acquire(&clock, random).is_ok());
     };
     // A load of its own, of which so many requests in all succeeded.
     let loaded = Throttle::<Local>::new(settings.validate()?);
     let successes = args.count("successes")?.unwrap_or(0);
-    let requests = rate.saturating_mul(RATED);
-    let of = args.count("requests")?.unwrap_or(requests).max(1);
+    let of = of.unwrap_or(requests).max(1);
     let successes = u64::from(requests) * u64::from(successes) / u64::from(of);
     for request in 0..requests {
         loaded.record(u64::from(request) < successes, &clock);

@@ -187,6 +187,23 @@ impl<'a> Step<'a> {
         }
     }
 
+    /// How much, where that is the argument itself, or a member of it beside others that are known.
+    ///
+    /// # Errors
+    /// An argument of another type, or another member.
+    pub fn amount(&self, key: &'a str, known: &[&str]) -> Result<'a, Option<Decimal>> {
+        match self.arg {
+            Value::Number(number) => Ok(Some(number)),
+            _ => {
+                let args = self.args()?;
+                match args.iter().find(|(other, _)| *other != key && !known.contains(other)) {
+                    Some((other, _)) => Err(Unsupported::Arg(other)),
+                    None => args.number(key),
+                }
+            }
+        }
+    }
+
     /// The argument as a whole number.
     ///
     /// # Errors

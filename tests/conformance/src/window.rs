@@ -7,6 +7,7 @@ use failsoft_core::circuit_breaker::Counts;
 use failsoft_core::window::{Accumulate, CountWindow, TimeWindow};
 use failsoft_core::{Instant, Span};
 
+use crate::breaker::plan::decimals;
 use crate::checks::{Actual, Checks};
 use crate::number::Quantity;
 use crate::vector::{Result, Step, Unsupported, Vector};
@@ -40,6 +41,7 @@ impl Accumulate for Calls {
 
 /// A window of any kind.
 trait Window {
+    fn clear(&mut self);
     fn add(&mut self, call: &Calls, now: Instant);
     fn sum(&self, now: Instant) -> Calls;
 }
@@ -50,6 +52,10 @@ struct Timed<const BUCKETS: usize> {
 }
 
 impl<const BUCKETS: usize> Window for Timed<BUCKETS> {
+    fn clear(&mut self) {
+        self.window = TimeWindow::new();
+    }
+
     fn add(&mut self, call: &Calls, now: Instant) {
         self.window.add(call, self.bucket, now);
     }
@@ -59,29 +65,36 @@ impl<const BUCKETS: usize> Window for Timed<BUCKETS> {
     }
 }
 
-/// The last calls: the window that breakers use, one more for the slow failures, and a window of time for how long calls took, in which
-/// each call is a bucket of its own.
-struct Counted<const SIZE: usize> {
+/// Calls that a window of them holds at most.
+const CALLS: usize = 128;
+const WORDS: usize = CALLS / 32;
+
+/// The last calls: the window that breakers use, one more for the slow failures, and how long the calls took.
+struct Counted {
     size: u32,
-    calls: CountWindow<4>,
-    slow_failures: CountWindow<4>,
-    took: TimeWindow<Calls, SIZE>,
-    number: u64,
+    calls: CountWindow<WORDS>,
+    slow_failures: CountWindow<WORDS>,
+    took: heapless::Deque<Duration, CALLS>,
 }
 
-const CALL: Span = Span::of(Duration::from_nanos(1));
+impl Window for Counted {
+    fn clear(&mut self) {
+        (self.calls, self.slow_failures) = (CountWindow::new(), CountWindow::new());
+        self.took.clear();
+    }
 
-impl<const SIZE: usize> Window for Counted<SIZE> {
     fn add(&mut self, call: &Calls, _: Instant) {
-        self.number = self.number.saturating_add(1);
         let slow_failure = call.slow_failures > 0;
         self.calls.push(self.size, call.counts.failures > 0, call.counts.slow > 0);
         self.slow_failures.push(self.size, slow_failure, slow_failure);
-        self.took.add(call, CALL, Instant::from_nanos(self.number));
+        while u32::try_from(self.took.len()).is_ok_and(|length| length >= self.size) {
+            let _: Option<Duration> = self.took.pop_front();
+        }
+        let _ = self.took.push_back(call.took);
     }
 
     fn sum(&self, _: Instant) -> Calls {
-        let took = self.took.sum(CALL, Instant::from_nanos(self.number)).took;
+        let took = self.took.iter().fold(Duration::ZERO, |sum, took| sum.saturating_add(*took));
         Calls { counts: self.calls.counts(), slow_failures: self.slow_failures.counts().failures, took }
     }
 }
@@ -106,23 +119,22 @@ pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()
         Some("single") => (1, config.needed("sampling_ms", config.span("sampling_ms"))?),
         Some("count") => {
             let size = config.needed("size", config.count("size"))?;
-            return match size {
-                5 => counted::<5>(size, vector, checks),
-                10 => counted::<10>(size, vector, checks),
-                20 => counted::<20>(size, vector, checks),
-                _ => Err(Unsupported::Room("a window of so many calls")),
-            };
+            if usize::try_from(size).is_ok_and(|size| size == 0 || size > CALLS) {
+                return Err(Unsupported::Room("a window of so many calls"));
+            }
+            return counted(size, vector, checks);
         }
         Some(_) => return Err(Unsupported::Value { key: "type", problem: "is not known" }),
     };
-    match buckets {
-        1 => timed::<1>(bucket, vector, checks),
-        4 => timed::<4>(bucket, vector, checks),
-        5 => timed::<5>(bucket, vector, checks),
-        10 => timed::<10>(bucket, vector, checks),
-        20 => timed::<20>(bucket, vector, checks),
-        _ => Err(Unsupported::Room("a window of so many buckets")),
+    macro_rules! timed {
+        ($($buckets:literal),*) => {
+            match buckets {
+                $($buckets => timed::<$buckets>(bucket, vector, checks),)*
+                _ => Err(Unsupported::Room("a window of so many buckets")),
+            }
+        };
     }
+    timed!(1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 60)
 }
 
 #[inline(never)]
@@ -131,15 +143,18 @@ fn timed<'a, const BUCKETS: usize>(bucket: Duration, vector: &Vector<'a>, checks
 }
 
 #[inline(never)]
-fn counted<'a, const SIZE: usize>(size: u32, vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
-    let (calls, slow_failures) = (CountWindow::new(), CountWindow::new());
-    walk(vector, checks, &mut Counted::<SIZE> { size, calls, slow_failures, took: TimeWindow::new(), number: 0 })
+fn counted<'a>(size: u32, vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
+    let (calls, slow_failures, took) = (CountWindow::new(), CountWindow::new(), heapless::Deque::new());
+    walk(vector, checks, &mut Counted { size, calls, slow_failures, took })
 }
 
 fn walk<'a>(vector: &Vector<'a>, checks: &mut Checks, window: &mut dyn Window) -> Result<'a, ()> {
     let mut now = Instant::START;
     // Where a source rounds its ratios, it says to how many decimals.
-    let decimals = vector.config.text("rate_rounding")?.and_then(|text| text.split(' ').next()?.parse::<u32>().ok());
+    let decimals = match decimals(vector.config)? {
+        None if vector.dialect() == "failsafe" => Some(2),
+        decimals => decimals,
+    };
     for step in vector.steps() {
         checks.begin(&step);
         now = step.at()?.unwrap_or(now);
@@ -158,6 +173,10 @@ fn take<'a>(step: &Step<'a>, window: &mut dyn Window, now: Instant) -> Result<'a
         "slow_success" => (false, true),
         "slow_failure" => (true, true),
         "bulk" => return bulk(step, window, now),
+        "reset" => {
+            window.clear();
+            return step.no_args();
+        }
         "snapshot" | "expire" => return step.no_args(),
         "choose" => return step.args()?.only_args(&["sampling_ms"]).map(|_| ()),
         op => return Err(Unsupported::Op(op)),
@@ -174,12 +193,17 @@ fn call(failed: bool, slow: bool, took: Duration) -> Calls {
 
 fn bulk<'a>(step: &Step<'a>, window: &mut dyn Window, now: Instant) -> Result<'a, ()> {
     let args = step.args()?.only_args(&["pattern", "count"])?;
-    let succeeds: fn(u32) -> bool = match args.needed("pattern", args.text("pattern"))? {
-        "success" => |_| true,
-        "failure" => |_| false,
-        "success when i%5==0 else failure" => |index| index % 5 == 0,
-        _ => return Err(Unsupported::Value { key: "pattern", problem: "is not known" }),
+    // The calls that succeed: of each so many, the first.
+    let each = match args.needed("pattern", args.text("pattern"))? {
+        "success" => 1,
+        "failure" => u32::MAX,
+        pattern => {
+            let each = pattern.strip_prefix("success when i%").and_then(|rest| rest.strip_suffix("==0 else failure"));
+            let problem = Unsupported::Value { key: "pattern", problem: "is not known" };
+            each.and_then(|each| each.parse().ok()).filter(|each| *each > 0).ok_or(problem)?
+        }
     };
+    let succeeds = |index: u32| each != u32::MAX && index.is_multiple_of(each);
     for index in 0..args.needed("count", args.count("count"))? {
         window.add(&call(!succeeds(index), false, Duration::ZERO), now);
     }
@@ -197,7 +221,7 @@ fn judge<'a>(step: &Step<'a>, checks: &mut Checks, sum: Calls, decimals: Option<
     let percent = |part| Actual::Number(Quantity::percent(part, calls.max(1)));
     checks.expect(step, &mut |key| {
         Some(match key {
-            "total" | "throughput" => Actual::whole(calls),
+            "total" | "throughput" | "buffered" => Actual::whole(calls),
             "failed" => Actual::whole(failures),
             "succeeded" => Actual::whole(successes),
             "slow" => Actual::whole(slow),
@@ -206,6 +230,7 @@ fn judge<'a>(step: &Step<'a>, checks: &mut Checks, sum: Calls, decimals: Option<
             "failure_ratio" => ratio(failures),
             "success_ratio" => ratio(successes),
             "failure_rate" => percent(failures),
+            "success_rate" => percent(successes),
             "slow_rate" => percent(slow),
             "total_duration_ms" => Actual::Number(Quantity::millis(sum.took)),
             "avg_duration_ms" => {

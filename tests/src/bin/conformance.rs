@@ -2,7 +2,9 @@
 
 use core::fmt::Write as _;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use failsoft_conformance::checks::Checks;
@@ -14,9 +16,10 @@ use failsoft_conformance::{Totals, Verdict, judge, report, write_verdict};
 const HELP: &str = "\
 Run scenarios of other systems' tests against failsoft.
 
-usage: conformance [--verbose | --plain | --tape OUT] FILE.jsonl
+usage: conformance [--verbose | --plain | --tape OUT] FILE.jsonl…
 
-  FILE.jsonl   a vector a line; tests/vectors/README.md says what one may hold
+  FILE.jsonl   a vector a line; tests/vectors/README.md says what one may hold;
+               several are taken as one
   --verbose    list all vectors, not only those that did not pass
   --plain      only a line a vector and the totals: what a chip writes, to the byte
   --tape OUT   run nothing: write the vectors in the form that a chip reads
@@ -30,7 +33,7 @@ exit status   0 none failed; 1 some did; 2 bad argument, or a file that can't be
 ";
 
 fn main() -> ExitCode {
-    match run(std::env::args().skip(1)) {
+    match run(std::env::args_os().skip(1)) {
         Ok(code) => code,
         Err(message) => {
             eprintln!("conformance: {message}");
@@ -41,48 +44,55 @@ fn main() -> ExitCode {
 
 #[derive(Default)]
 struct Arguments {
-    file: Option<String>,
-    tape: Option<String>,
+    files: Vec<PathBuf>,
+    tape: Option<PathBuf>,
     verbose: bool,
     plain: bool,
 }
 
-fn arguments(mut given: impl Iterator<Item = String>) -> Result<Option<Arguments>, String> {
+fn arguments(mut given: impl Iterator<Item = OsString>) -> Result<Option<Arguments>, String> {
     let mut arguments = Arguments::default();
     while let Some(argument) = given.next() {
-        match argument.as_str() {
+        match argument.to_string_lossy().as_ref() {
             "-h" | "--help" => return Ok(None),
             "--verbose" => arguments.verbose = true,
             "--plain" => arguments.plain = true,
-            "--tape" => arguments.tape = Some(given.next().ok_or("--tape needs a file; see --help")?),
-            _ if argument.starts_with('-') || arguments.file.is_some() => {
-                return Err(format!("unknown argument '{argument}'; see --help"));
-            }
-            _ => arguments.file = Some(argument),
+            "--tape" => arguments.tape = Some(given.next().ok_or("--tape needs a file; see --help")?.into()),
+            other if other.starts_with('-') => return Err(format!("unknown argument '{other}'; see --help")),
+            _ => arguments.files.push(argument.into()),
         }
+    }
+    if arguments.files.is_empty() {
+        return Err("no file given; see --help".to_owned());
     }
     Ok(Some(arguments))
 }
 
-fn run(given: impl Iterator<Item = String>) -> Result<ExitCode, String> {
+fn run(given: impl Iterator<Item = OsString>) -> Result<ExitCode, String> {
     let Some(arguments) = arguments(given)? else {
         print(HELP)?;
         return Ok(ExitCode::SUCCESS);
     };
-    let file = arguments.file.ok_or("no file given; see --help")?;
-    let text = std::fs::read_to_string(&file).map_err(|error| format!("can't read {file}: {error}"))?;
-    let (vectors, malformed) = read(&file, &text);
+    let (mut vectors, mut malformed) = (Vec::new(), Vec::new());
+    for file in &arguments.files {
+        let bytes = std::fs::read(file).map_err(|error| format!("can't read {}: {error}", file.display()))?;
+        read(file, &bytes, &mut vectors, &mut malformed);
+    }
     let tape = encode::tape(&vectors);
     if let Some(out) = arguments.tape {
         if !malformed.is_empty() {
             return Err(malformed.join("\nconformance: "));
         }
-        std::fs::write(&out, tape).map_err(|error| format!("can't write {out}: {error}"))?;
+        std::fs::write(&out, tape).map_err(|error| format!("can't write {}: {error}", out.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let tape = Tape::open(&tape).map_err(|error| format!("{file}: {error}"))?;
+    let tape = Tape::open(&tape).map_err(|error| format!("the vectors make no tape: {error}"))?;
     let mut out = String::new();
     let totals = if arguments.plain {
+        // Only what a chip says goes where that is compared.
+        for line in &malformed {
+            eprintln!("conformance: {line}");
+        }
         report(tape, &mut out).map_err(|error| error.to_string())?
     } else {
         show(tape, &malformed, arguments.verbose, &mut out).map_err(|error| error.to_string())?
@@ -96,15 +106,20 @@ fn run(given: impl Iterator<Item = String>) -> Result<ExitCode, String> {
 }
 
 /// The vectors of a file, and what is wrong with the lines that are none.
-fn read(file: &str, text: &str) -> (Vec<Json>, Vec<String>) {
-    let (mut vectors, mut malformed) = (Vec::new(), Vec::new());
-    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-        match encode::vector(line) {
+fn read(file: &Path, bytes: &[u8], vectors: &mut Vec<Json>, malformed: &mut Vec<String>) {
+    // Some editors begin a file with a mark that says that it is UTF-8.
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
+        let vector = match core::str::from_utf8(line) {
+            Ok(line) if line.trim().is_empty() => continue,
+            Ok(line) => encode::vector(line).map_err(|error| error.to_string()),
+            Err(_) => Err("not UTF-8".to_owned()),
+        };
+        match vector {
             Ok(vector) => vectors.push(vector),
-            Err(error) => malformed.push(format!("{file}, line {number}: {error}")),
+            Err(error) => malformed.push(format!("{}, line {number}: {error}", file.display())),
         }
     }
-    (vectors, malformed)
 }
 
 /// Runs all: what did not pass, a row a pattern, and the totals last.

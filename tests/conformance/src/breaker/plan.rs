@@ -2,16 +2,19 @@
 
 use core::time::Duration;
 
-use failsoft_core::circuit_breaker::{Counts, StateKind};
+use failsoft_core::circuit_breaker::{Config, Counts, StateKind};
 use failsoft_core::{Ratio, Verdict};
 
+use super::any::{AnyTrip, Periods, Settings};
+use crate::delay::{Fields, Shape};
 use crate::tape::{List, Object, Value};
 use crate::vector::{Result, Unsupported, Vector};
 
 /// Whose rules apply.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Dialect {
+pub(crate) enum Dialect {
     Failsafe,
+    Finagle,
     Gobreaker,
     Polly,
     R4j,
@@ -24,7 +27,7 @@ impl Dialect {
         matches!(self, Self::Gobreaker)
     }
 
-    pub(super) const fn name(self, state: StateKind) -> &'static str {
+    pub(crate) const fn name(self, state: StateKind) -> &'static str {
         match state {
             StateKind::Closed => "closed",
             StateKind::Open => "open",
@@ -37,40 +40,12 @@ impl Dialect {
     }
 }
 
-/// What opens the breaker.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Condition {
-    Consecutive(u32),
-    /// A share of the last so many calls, of a number of them at least.
-    Rate {
-        rate: Ratio,
-        window: u32,
-        minimum: u32,
-    },
-    /// So many of the last so many calls.
-    Failures {
-        count: u32,
-        of: u32,
-    },
-    /// A share of the calls of a time, of a number of them at least.
-    TimedRate {
-        rate: Ratio,
-        window: Duration,
-        minimum: u32,
-    },
-    /// So many failures in a time.
-    TimedFailures {
-        count: u32,
-        window: Duration,
-    },
-}
-
 /// A breaker that means the same here.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Plan<'a> {
+pub(crate) struct Plan<'a> {
     pub(super) dialect: Dialect,
-    pub(super) condition: Condition,
-    pub(super) open_for: Duration,
+    pub(super) trip: AnyTrip<'a>,
+    pub(crate) open_for: Duration,
     pub(super) half_open_for: Option<Duration>,
     /// Successes that close, of trials.
     pub(super) trials: (u32, u32),
@@ -85,12 +60,12 @@ pub(super) struct Plan<'a> {
     open_on: Option<&'a str>,
     /// Whether half-open waits for all its trials.
     pub(super) full_trial: bool,
-    /// The length of a bucket of a window of time that moves.
+    /// The length of a bucket of the window that counts are kept for, in a dialect that tells more than conditions look at.
     pub(super) bucket: Option<Duration>,
-    /// The length of a window of time that counts are kept for, in a dialect that tells more than conditions look at.
+    /// The length of that window.
     pub(super) interval: Option<Duration>,
-    /// How long the breaker opens when so many failures, that are such a share of the calls, opened it.
-    pub(super) opening: Option<(u32, Ratio, Duration)>,
+    /// The decimals that a share of one is rounded to; `None` where it is told exactly.
+    pub(super) decimals: Option<u32>,
 }
 
 impl<'a> Plan<'a> {
@@ -106,10 +81,10 @@ impl<'a> Plan<'a> {
         }
     }
 
-    const fn new(dialect: Dialect, condition: Condition, open_for: Duration, trials: (u32, u32)) -> Self {
+    pub(crate) const fn new(dialect: Dialect, trip: AnyTrip<'a>, open_for: Duration, trials: (u32, u32)) -> Self {
         Self {
             dialect,
-            condition,
+            trip,
             open_for,
             half_open_for: None,
             trials,
@@ -124,94 +99,139 @@ impl<'a> Plan<'a> {
             full_trial: false,
             bucket: None,
             interval: None,
-            opening: None,
+            decimals: None,
         }
     }
 
-    fn failsafe(config: Object<'a>) -> Result<'a, Self> {
-        config.only(&["dialect", "failure", "success", "delay_ms"])?;
-        let (mut count, mut of, mut period) = (1, 1, None);
+    pub(crate) fn failsafe(config: Object<'a>) -> Result<'a, Self> {
+        config.only(&["dialect", "failure", "success", "delay_ms", "rate_rounding"])?;
+        let (mut count, mut of, mut trip, mut full_trial) = (1, 1, AnyTrip::failures(1, 1)?, false);
         if let Some(failure) = config.object("failure")? {
-            failure.only(&["count", "of", "period_ms"])?;
-            count = failure.needed("count", failure.count("count"))?;
-            of = failure.count("of")?.unwrap_or(count);
-            period = failure.span("period_ms")?;
+            failure.only(&["count", "of", "period_ms", "rate", "min_calls"])?;
+            let period = failure.span("period_ms")?;
+            let minimum = failure.count("min_calls")?.unwrap_or(1);
+            if let Some(rate) = failure.percent("rate")? {
+                // As many trials as a rate takes, and all of them.
+                (count, of, full_trial) = (failures_at(rate, minimum), minimum, true);
+                let window = failure.needed("period_ms", Ok(period))?;
+                trip = in_tenths(&Settings { window, failures: None, rate: Some(rate), slow: None, minimum })?;
+            } else {
+                count = failure.needed("count", failure.count("count"))?;
+                of = failure.count("of")?.unwrap_or(count);
+                trip = match period {
+                    Some(window) => {
+                        in_tenths(&Settings { window, failures: Some(count), rate: None, slow: None, minimum })?
+                    }
+                    None => AnyTrip::failures(count, of)?,
+                };
+            }
         }
-        let condition = match period {
-            Some(window) => Condition::TimedFailures { count, window },
-            None if count == of => Condition::Consecutive(count),
-            None => Condition::Failures { count, of },
-        };
         let trials = match config.object("success")? {
             None => (of.saturating_sub(count).saturating_add(1), of),
             Some(success) => {
                 success.only(&["count", "of"])?;
+                full_trial = false;
                 let count = success.needed("count", success.count("count"))?;
                 (count, success.count("of")?.unwrap_or(count))
             }
         };
         let open_for = config.span("delay_ms")?.unwrap_or(Duration::from_secs(60));
-        Ok(Self::new(Dialect::Failsafe, condition, open_for, trials))
+        let mut plan = Self::new(Dialect::Failsafe, trip, open_for, trials);
+        // Its rates are rounded.
+        (plan.full_trial, plan.decimals) = (full_trial, Some(decimals(config)?.unwrap_or(2)));
+        Ok(plan)
     }
 
     fn gobreaker(config: Object<'a>) -> Result<'a, Self> {
         // How successes are told is in the calls themselves.
         config.only(&["dialect", "half_open_max", "interval_ms", "open_ms", "trip", "is_successful", "bucket_ms"])?;
-        let condition = match config.object("trip")? {
-            None => Condition::Consecutive(6),
+        let interval = config.span("interval_ms")?.filter(|interval| !interval.is_zero());
+        let bucket = config.span("bucket_ms")?.filter(|bucket| !bucket.is_zero());
+        let trip = match config.object("trip")? {
+            None => AnyTrip::consecutive(6)?,
             Some(trip) => {
-                trip.only(&["consecutive_failures_gt", "min_requests", "failure_ratio_ge"])?;
-                match (trip.count("consecutive_failures_gt")?, trip.share("failure_ratio_ge")?) {
-                    (Some(failures), None) => Condition::Consecutive(failures.saturating_add(1)),
-                    (None, Some(rate)) => Condition::TimedRate {
-                        rate,
-                        window: config.span("interval_ms")?.unwrap_or(Duration::ZERO),
-                        minimum: trip.count("min_requests")?.unwrap_or(1),
-                    },
+                let known = ["consecutive_failures_gt", "consecutive_failures_ge", "min_requests", "failure_ratio_ge"];
+                trip.only(&known)?;
+                let consecutive = match trip.count("consecutive_failures_gt")? {
+                    Some(failures) => Some(failures.saturating_add(1)),
+                    None => trip.count("consecutive_failures_ge")?,
+                };
+                match (consecutive, trip.share("failure_ratio_ge")?) {
+                    (Some(failures), None) => AnyTrip::consecutive(failures)?,
+                    (None, Some(rate)) => {
+                        let window = interval.unwrap_or(Duration::MAX);
+                        let minimum = trip.count("min_requests")?.unwrap_or(1);
+                        let settings = Settings { window, failures: None, rate: Some(rate), slow: None, minimum };
+                        AnyTrip::over_time(&settings, bucket)?
+                    }
                     _ => return Err(Unsupported::Value { key: "trip", problem: "is not known" }),
                 }
             }
         };
         let open_for = config.span("open_ms")?.filter(|span| !span.is_zero()).unwrap_or(Duration::from_secs(60));
         let probes = config.count("half_open_max")?.unwrap_or(1).max(1);
-        let mut plan = Self::new(Dialect::Gobreaker, condition, open_for, (probes, probes));
-        plan.bucket = config.span("bucket_ms")?.filter(|bucket| !bucket.is_zero());
-        plan.interval = config.span("interval_ms")?.filter(|interval| !interval.is_zero());
+        let mut plan = Self::new(Dialect::Gobreaker, trip, open_for, (probes, probes));
+        (plan.bucket, plan.interval) = (bucket, interval);
         Ok(plan)
     }
 
     fn polly(config: Object<'a>) -> Result<'a, Self> {
         config.only(&["dialect", "failure_ratio", "min_throughput", "sampling_ms", "break_ms", "break_generator"])?;
-        let condition = Condition::TimedRate {
-            rate: config.share("failure_ratio")?.unwrap_or(Ratio::percent(10)),
-            window: config.span("sampling_ms")?.unwrap_or(Duration::from_secs(30)),
+        let window = config.span("sampling_ms")?.unwrap_or(Duration::from_secs(30));
+        let settings = Settings {
+            window,
+            failures: None,
+            rate: Some(config.share("failure_ratio")?.unwrap_or(Ratio::percent(10))),
+            slow: None,
             minimum: config.count("min_throughput")?.unwrap_or(100),
         };
-        let open_for = config.span("break_ms")?.unwrap_or(Duration::from_secs(5));
-        let mut plan = Self::new(Dialect::Polly, condition, open_for, (1, 1));
+        // Shorter windows than this are not divided.
+        let bucket = (window >= Duration::from_millis(200)).then_some(window / 10);
+        let mut trip = AnyTrip::over_time(&settings, bucket)?;
         if let Some(text) = config.text("break_generator")? {
             let problem = Unsupported::Value { key: "break_generator", problem: "is not understood" };
-            plan.opening = Some(opening(text).ok_or(problem)?);
+            trip.periods = opening(text).ok_or(problem)?;
         }
-        // Shorter windows than this are not divided.
-        let window = config.span("sampling_ms")?.unwrap_or(Duration::from_secs(30));
-        plan.bucket = (window >= Duration::from_millis(200)).then_some(window / 10);
+        let open_for = config.span("break_ms")?.unwrap_or(Duration::from_secs(5));
+        let mut plan = Self::new(Dialect::Polly, trip, open_for, (1, 1));
+        // A probe that does not come back does not hold its place for longer.
+        plan.half_open_for = Some(open_for).filter(|span| !span.is_zero());
         Ok(plan)
     }
 
     fn sentinel(config: Object<'a>) -> Result<'a, Self> {
-        config.only(&["dialect", "strategy", "threshold", "stat_interval_ms", "min_requests", "recovery_ms"])?;
+        config.only(&[
+            "dialect",
+            "strategy",
+            "threshold",
+            "slow_call_ms",
+            "stat_interval_ms",
+            "min_requests",
+            "recovery_ms",
+        ])?;
+        let window = config.span("stat_interval_ms")?.unwrap_or(Duration::from_secs(1));
+        let minimum = config.count("min_requests")?.unwrap_or(5);
+        let mut settings = Settings { window, failures: None, rate: None, slow: None, minimum };
+        // There, only what is above a threshold opens, unless nothing can be above it.
+        let above = |rate: Ratio| match rate {
+            Ratio::ONE => rate,
+            rate => Ratio::basis_points(rate.as_basis_points().saturating_add(1)),
+        };
         match config.text("strategy")? {
-            None | Some("error_ratio") => {}
+            None | Some("error_ratio") => {
+                settings.rate = Some(above(config.needed("threshold", config.share("threshold"))?));
+            }
+            Some("error_count") => {
+                settings.failures = Some(config.needed("threshold", config.count("threshold"))?.saturating_add(1));
+            }
+            Some("slow_ratio") => {
+                let after = config.needed("slow_call_ms", config.span("slow_call_ms"))?;
+                settings.slow = Some((above(config.share("threshold")?.unwrap_or(Ratio::ONE)), after));
+            }
             Some(_) => return Err(Unsupported::Value { key: "strategy", problem: "is not known" }),
         }
-        let condition = Condition::TimedRate {
-            rate: config.needed("threshold", config.share("threshold"))?,
-            window: config.span("stat_interval_ms")?.unwrap_or(Duration::from_secs(1)),
-            minimum: config.count("min_requests")?.unwrap_or(5),
-        };
         let open_for = config.needed("recovery_ms", config.span("recovery_ms"))?;
-        Ok(Self::new(Dialect::Sentinel, condition, open_for, (1, 1)))
+        Ok(Self::new(Dialect::Sentinel, AnyTrip::over_time(&settings, None)?, open_for, (1, 1)))
     }
 
     fn r4j(config: Object<'a>) -> Result<'a, Self> {
@@ -235,30 +255,41 @@ impl<'a> Plan<'a> {
         ])?;
         let rate = config.percent("failure_rate")?.unwrap_or(Ratio::percent(50));
         let slow_rate = config.percent("slow_rate")?.unwrap_or(Ratio::percent(100));
+        let slow_after = config.span("slow_call_ms")?.unwrap_or(Duration::from_secs(60));
         let mut minimum = config.count("min_calls")?.unwrap_or(100);
-        let condition = match config.text("window")? {
+        // Calls, or seconds.
+        let size = config.count("window_size")?.unwrap_or(100);
+        let trip = match config.text("window")? {
             None | Some("count") => {
-                let window = config.count("window_size")?.unwrap_or(100);
-                minimum = minimum.min(window);
-                Condition::Rate { rate, window, minimum }
+                minimum = minimum.min(size);
+                AnyTrip::rate(rate, size, minimum, (slow_rate, slow_after))?
             }
             Some("time") => {
-                let seconds = config.needed("window_s", config.count("window_s"))?;
-                Condition::TimedRate { rate, window: Duration::from_secs(seconds.into()), minimum }
+                let window = Duration::from_secs(config.count("window_s")?.unwrap_or(size).into());
+                let slow = Some((slow_rate, slow_after));
+                let settings = Settings { window, failures: None, rate: Some(rate), slow, minimum };
+                AnyTrip::over_time(&settings, Some(Duration::from_secs(1)))?
             }
             Some(_) => return Err(Unsupported::Value { key: "window", problem: "is not known" }),
         };
-        let open_for = config.span("open_ms")?.unwrap_or(Duration::from_secs(60));
         let trials = config.count("half_open_calls")?.unwrap_or(10);
         let judged = trials.min(minimum);
         // As many failures as stay below the rate.
-        let failures = (rate.as_basis_points().saturating_mul(judged)).div_ceil(10_000).saturating_sub(1);
-        let mut plan = Self::new(Dialect::R4j, condition, open_for, (judged.saturating_sub(failures), judged));
+        let failures = failures_at(rate, judged).saturating_sub(1);
+        let mut plan = Self::new(Dialect::R4j, trip, Duration::ZERO, (judged.saturating_sub(failures), judged));
+        plan.open_for = match config.get("open_ms") {
+            None => Duration::from_secs(60),
+            Some(Value::Object(growing)) => {
+                let periods = Shape::of(Fields(growing, config), None)?.backoff;
+                plan.trip.periods = Periods::Growing(periods);
+                periods.delay(1)
+            }
+            Some(_) => config.needed("open_ms", config.span("open_ms"))?,
+        };
         plan.half_open_for = config.span("half_open_max_wait_ms")?.filter(|span| !span.is_zero());
-        plan.slow_after = Some(config.span("slow_call_ms")?.unwrap_or(Duration::from_secs(60)));
+        plan.slow_after = Some(slow_after);
         plan.rates = (rate, slow_rate);
         plan.full_trial = true;
-        plan.bucket = Some(Duration::from_secs(1));
         (plan.minimum, plan.half_open_minimum) = (minimum, judged);
         plan.failure_results = config.list("failure_results")?;
         plan.record_only = config.get("record_only").and_then(Value::list);
@@ -273,6 +304,17 @@ impl<'a> Plan<'a> {
         // Its timer is a call of `handle_timeout` here, whoever makes it.
         config.flag("automatic_half_open")?;
         Ok(plan)
+    }
+
+    /// The breaker's settings.
+    pub(crate) fn config(&self) -> Config<AnyTrip<'a>> {
+        let (successes, trials) = self.trials;
+        let config = Config::new().with_trip(self.trip).with_open_for(self.open_for).with_trials(successes, trials);
+        let config = match self.half_open_for {
+            None => config.without_half_open_deadline(),
+            Some(deadline) => config.with_half_open_for(deadline),
+        };
+        if self.full_trial { config.with_full_trial() } else { config }
     }
 
     /// The calls it takes for a rate in this state.
@@ -318,13 +360,31 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// A window of time in ten steps.
+fn in_tenths<'a, 'e>(settings: &Settings) -> Result<'e, AnyTrip<'a>> {
+    AnyTrip::over_time(settings, Some(settings.window / 10))
+}
+
+/// The fewest failures of so many calls that reach a rate.
+const fn failures_at(rate: Ratio, calls: u32) -> u32 {
+    rate.as_basis_points().saturating_mul(calls).div_ceil(10_000)
+}
+
+/// `2 decimals, …`.
+pub(crate) fn decimals<'a>(config: Object<'a>) -> Result<'a, Option<u32>> {
+    let problem = Unsupported::Value { key: "rate_rounding", problem: "is not understood" };
+    let Some(text) = config.text("rate_rounding")? else { return Ok(None) };
+    let decimals = text.split(' ').next().and_then(|number| number.parse().ok());
+    decimals.map(Some).ok_or(problem)
+}
+
 /// Whether so many of so many are as much as a rate, or more.
 pub(super) fn reaches(rate: Ratio, part: u32, whole: u32) -> bool {
     whole > 0 && u64::from(part) * 10_000 >= u64::from(rate.as_basis_points()) * u64::from(whole)
 }
 
 /// `failure_count=1,failure_ratio=0.5 -> 42 min`.
-fn opening(text: &str) -> Option<(u32, Ratio, Duration)> {
+fn opening<'a>(text: &str) -> Option<Periods<'a>> {
     let (when, period) = text.split_once(" -> ")?;
     let (count, ratio) = when.split_once(',')?;
     let failures = count.strip_prefix("failure_count=")?.parse().ok()?;
@@ -332,9 +392,9 @@ fn opening(text: &str) -> Option<(u32, Ratio, Duration)> {
     let digits = u32::try_from(hundredths.len()).ok()?;
     let points = hundredths.parse::<u32>().ok()?.checked_mul(10_u32.checked_pow(4_u32.checked_sub(digits)?)?)?;
     let minutes: u64 = period.strip_suffix(" min")?.parse().ok()?;
-    Some((failures, Ratio::basis_points(points), Duration::from_secs(minutes.checked_mul(60)?)))
+    Some(Periods::Generated(failures, Ratio::basis_points(points), Duration::from_secs(minutes.checked_mul(60)?)))
 }
 
-fn holds(names: List<'_>, name: &str) -> bool {
+pub(crate) fn holds(names: List<'_>, name: &str) -> bool {
     names.iter().any(|value| value.text() == Some(name))
 }

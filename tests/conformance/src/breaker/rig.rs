@@ -1,18 +1,15 @@
-//! A breaker of any condition behind one face, with the calls that are out.
+//! A breaker of any condition, with the calls that are out.
 
 use core::cell::{Cell, RefCell};
-use core::time::Duration;
 
-use failsoft_core::cell::{CellKind, Fresh, Local};
-use failsoft_core::circuit_breaker::{
-    CircuitBreaker, Config, ConsecutiveFailures, CountBased, Counts, Opening, Permit, Sample, Snapshot, State,
-    StateKind, TimeBased, Totals, Transition, Trip,
-};
+use failsoft_core::cell::{Fresh, Local};
+use failsoft_core::circuit_breaker::{CircuitBreaker, Opening, Permit, Snapshot, StateKind, Totals, Transition, Trip};
 use failsoft_core::testing::ManualClock;
 use failsoft_core::window::{Accumulate, TimeWindow};
 use failsoft_core::{Called, Clock, Instant, Observer, Outcome, Ratio, Rejected, Span, Verdict};
 
-use super::plan::{Condition, Plan, reaches};
+use super::any::AnyTrip;
+use super::plan::{Plan, reaches};
 use crate::vector::{Result, Unsupported};
 
 /// Calls that are out at once.
@@ -20,8 +17,10 @@ const CALLS: usize = 32;
 
 /// A change by hand.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Hand {
+pub(crate) enum Hand {
     Close,
+    /// For its period.
+    Open,
     OpenUntil(Instant),
     HalfOpen,
     Isolate,
@@ -29,26 +28,9 @@ pub(super) enum Hand {
     ObserveOnly,
 }
 
-/// A breaker.
-pub(super) trait Rig<'a> {
-    /// Asks for a call, which is then out under this name; the empty one is nobody's.
-    fn acquire(&mut self, token: &'a str) -> Result<'a, core::result::Result<(), Rejected>>;
-    /// Reports for the call of this name.
-    fn end(&mut self, token: &str, verdict: Verdict);
-    /// Reports for the call without a name that has been out for longest, or else for one that is asked for now.
-    fn record(&mut self, verdict: Verdict) -> Result<'a, ()>;
-    /// Gives up the call without a name that has been out for longest.
-    fn release(&mut self);
-    fn by_hand(&mut self, hand: Hand) -> Result<'a, ()>;
-    fn handle_timeout(&mut self);
-    fn snapshot(&self) -> Snapshot;
-    fn poll_timeout(&self) -> Option<Instant>;
-    fn log(&self) -> &Log<'_>;
-}
-
 /// What became of calls.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     pub(super) requests: u32,
     pub(super) successes: u32,
     pub(super) failures: u32,
@@ -86,10 +68,13 @@ enum Lately {
 }
 
 impl Lately {
-    fn of(plan: &Plan<'_>) -> Self {
-        match plan.bucket {
-            Some(bucket) => Self::Tenths(TimeWindow::new(), Span::of(bucket)),
-            None => Self::Whole(TimeWindow::new(), plan.interval.map_or(Span::MAX, Span::of)),
+    fn of<'a>(plan: &Plan<'a>) -> Result<'a, Self> {
+        match (plan.bucket, plan.interval) {
+            (Some(bucket), Some(interval)) if interval / 10 == bucket => {
+                Ok(Self::Tenths(TimeWindow::new(), Span::of(bucket)))
+            }
+            (Some(_), Some(_)) => Err(Unsupported::Room("counts in so many buckets")),
+            (_, interval) => Ok(Self::Whole(TimeWindow::new(), interval.map_or(Span::MAX, Span::of))),
         }
     }
 
@@ -116,7 +101,7 @@ impl Lately {
 }
 
 /// What the breaker told its observer.
-pub(super) struct Log<'c> {
+pub(crate) struct Log<'c> {
     clock: &'c ManualClock,
     lately: RefCell<Lately>,
     /// Successes and failures in a row.
@@ -127,20 +112,22 @@ pub(super) struct Log<'c> {
     // Rejections before the last change.
     rejected_before: Cell<u64>,
     exceeded: Cell<(u32, u32)>,
+    changes: Cell<u32>,
 }
 
 impl<'c> Log<'c> {
-    fn new(plan: &Plan<'_>, clock: &'c ManualClock) -> Self {
-        Self {
+    pub(crate) fn new<'a>(plan: &Plan<'a>, clock: &'c ManualClock) -> Result<'a, Self> {
+        Ok(Self {
             clock,
-            lately: RefCell::new(Lately::of(plan)),
+            lately: RefCell::new(Lately::of(plan)?),
             in_a_row: Cell::new((0, 0)),
             rates: plan.rates,
             totals: Totals::new(()),
             last: Cell::new(None),
             rejected_before: Cell::new(0),
             exceeded: Cell::new((0, 0)),
-        }
+            changes: Cell::new(0),
+        })
     }
 
     /// What became of the calls of this state, as far back as the dialect looks.
@@ -154,7 +141,7 @@ impl<'c> Log<'c> {
     }
 
     /// The last change.
-    pub(super) const fn last(&self) -> Option<Transition> {
+    pub(crate) const fn last(&self) -> Option<Transition> {
         self.last.get()
     }
 
@@ -166,6 +153,16 @@ impl<'c> Log<'c> {
     /// How often the breaker opened because of its failure rate, and because of its slow calls.
     pub(super) const fn exceeded(&self) -> (u32, u32) {
         self.exceeded.get()
+    }
+
+    /// Changes from one state to another.
+    pub(super) const fn changes(&self) -> u32 {
+        self.changes.get()
+    }
+
+    /// What became of all calls.
+    pub(super) const fn totals(&self) -> &Totals<Local> {
+        &self.totals
     }
 
     /// Counts a rejection without a breaker that rejects.
@@ -180,6 +177,10 @@ impl Observer<Transition> for &Log<'_> {
         self.in_a_row.set((0, 0));
         self.last.set(Some(*event));
         self.rejected_before.set(self.totals.rejected());
+        // Neither one from a state into itself, nor one that would have happened.
+        if event.from != event.to && (event.from, event.to) != (StateKind::MetricsOnly, StateKind::Open) {
+            self.changes.set(self.changes.get().saturating_add(1));
+        }
         if event.to == StateKind::Open {
             let counts = event.counts;
             let (failures, slow) = self.exceeded.get();
@@ -210,146 +211,38 @@ impl Observer<Transition> for &Log<'_> {
     }
 }
 
-type Walk<'w, 'a> = &'w mut dyn FnMut(&mut dyn Rig<'a>) -> Result<'a, ()>;
+pub(crate) type Breaker<'a, 'c> = CircuitBreaker<Local, AnyTrip<'a>, &'c Log<'c>>;
+
+/// A call that is out: its name, the generation that let it out, and its permit.
+type Out<'a, 'c> = (&'a str, u16, Permit<'c, Local, AnyTrip<'a>, &'c Log<'c>, &'c ManualClock>);
+
+/// A breaker, and the calls that are out.
+pub(crate) struct Rig<'a, 'c> {
+    breaker: &'c Breaker<'a, 'c>,
+    plan: &'c Plan<'a>,
+    clock: &'c ManualClock,
+    out: heapless::Vec<Out<'a, 'c>, CALLS>,
+}
 
 /// Builds the breaker of a plan and hands it to `walk`.
-pub(super) fn with<'a>(plan: &Plan<'a>, clock: &ManualClock, walk: Walk<'_, 'a>) -> Result<'a, ()> {
-    let (successes, trials) = plan.trials;
-    let config = Config::new().with_open_for(plan.open_for).with_trials(successes, trials);
-    let config = match plan.half_open_for {
-        None => config.without_half_open_deadline(),
-        Some(deadline) => config.with_half_open_for(deadline),
-    };
-    let config = if plan.full_trial { config.with_full_trial() } else { config };
-    match plan.condition {
-        Condition::Consecutive(failures) => {
-            build(plan, config.with_trip(ConsecutiveFailures::new(failures)?), clock, walk)
-        }
-        Condition::Rate { rate, window, minimum } => {
-            let trip = CountBased::<WORDS>::new(rate, window)?.with_minimum_calls(minimum)?;
-            let trip = match plan.slow_after {
-                Some(limit) => trip.with_slow_rate(plan.rates.1, limit)?,
-                None => trip,
-            };
-            build(plan, config.with_trip(trip), clock, walk)
-        }
-        Condition::Failures { count, of } => {
-            build(plan, config.with_trip(CountBased::<WORDS>::of_failures(count, of)?), clock, walk)
-        }
-        Condition::TimedFailures { count, window } => {
-            build(plan, config.with_trip(TimeBased::<10>::of_failures(count, window)?), clock, walk)
-        }
-        Condition::TimedRate { rate, window, minimum } => {
-            let window = if window.is_zero() { Duration::MAX } else { window };
-            let buckets = plan.bucket.map_or(1, |bucket| window.as_nanos() / bucket.as_nanos().max(1));
-            match buckets {
-                1 => timed::<1>(plan, config, rate, window, minimum, clock, walk),
-                5 => timed::<5>(plan, config, rate, window, minimum, clock, walk),
-                10 => timed::<10>(plan, config, rate, window, minimum, clock, walk),
-                20 => timed::<20>(plan, config, rate, window, minimum, clock, walk),
-                60 => timed::<60>(plan, config, rate, window, minimum, clock, walk),
-                _ => Err(Unsupported::Room("a window of so many buckets")),
-            }
-        }
-    }
-}
-
-/// Memory of the windows of calls: 1,024 of them.
-const WORDS: usize = 32;
-
-#[inline(never)]
-fn timed<'a, const BUCKETS: usize>(
+pub(crate) fn with<'a>(
     plan: &Plan<'a>,
-    config: Config,
-    rate: Ratio,
-    window: Duration,
-    minimum: u32,
     clock: &ManualClock,
-    walk: Walk<'_, 'a>,
+    walk: &mut dyn FnMut(&mut Rig<'a, '_>) -> Result<'a, ()>,
 ) -> Result<'a, ()> {
-    let trip = TimeBased::<BUCKETS>::new(rate, window)?.with_minimum_calls(minimum)?;
-    let trip = match plan.slow_after {
-        Some(limit) => trip.with_slow_rate(plan.rates.1, limit)?,
-        None => trip,
-    };
-    match plan.opening {
-        Some(opening) => build(plan, config.with_trip(Generated { trip, opening }), clock, walk),
-        None => build(plan, config.with_trip(trip), clock, walk),
-    }
+    let log = Log::new(plan, clock)?;
+    let breaker = Breaker::with_observer(plan.config().validate()?, &log);
+    walk(&mut Rig { breaker: &breaker, plan, clock, out: heapless::Vec::new() })
 }
 
-/// A condition whose open period depends on what opened the breaker.
-#[derive(Clone, Copy, Debug)]
-struct Generated<T> {
-    trip: T,
-    opening: (u32, Ratio, Duration),
-}
-
-impl<T: Trip> Trip for Generated<T> {
-    type Meter = T::Meter;
-
-    fn record(&self, meter: &mut T::Meter, sample: Sample, now: Option<Instant>) -> Option<bool> {
-        self.trip.record(meter, sample, now)
-    }
-
-    fn is_healthy(&self, meter: &T::Meter) -> bool {
-        self.trip.is_healthy(meter)
-    }
-
-    fn counts(&self, meter: &T::Meter, now: Option<Instant>) -> Counts {
-        self.trip.counts(meter, now)
-    }
-
-    fn slow_after(&self) -> Span {
-        self.trip.slow_after()
-    }
-
-    fn open_span(&self, opening: &Opening) -> Span {
-        let (failures, ratio, period) = self.opening;
-        let fits = opening.counts.failures == failures && opening.counts.failure_rate() == Some(ratio);
-        if fits { Span::of(period) } else { opening.configured }
-    }
-}
-
-fn build<'a, T>(plan: &Plan<'a>, config: Config<T>, clock: &ManualClock, walk: Walk<'_, 'a>) -> Result<'a, ()>
-where
-    T: Copy + Trip,
-    Local: CellKind<State<T::Meter>>,
-{
-    let log = Log::new(plan, clock);
-    let breaker = CircuitBreaker::<Local, T, _>::with_observer(config.validate()?, &log);
-    walk(&mut Built { breaker: &breaker, clock, out: heapless::Vec::new() })
-}
-
-type Out<'a, 'b, T> = (&'a str, u16, Permit<'b, Local, T, &'b Log<'b>, &'b ManualClock>);
-
-struct Built<'a, 'b, T>
-where
-    T: Copy + Trip,
-    Local: CellKind<State<T::Meter>>,
-{
-    breaker: &'b CircuitBreaker<Local, T, &'b Log<'b>>,
-    clock: &'b ManualClock,
-    out: heapless::Vec<Out<'a, 'b, T>, CALLS>,
-}
-
-impl<'a, 'b, T> Built<'a, 'b, T>
-where
-    T: Copy + Trip,
-    Local: CellKind<State<T::Meter>>,
-{
-    fn take(&mut self, fits: impl Fn(&str, u16) -> bool) -> Option<Out<'a, 'b, T>> {
+impl<'a, 'c> Rig<'a, 'c> {
+    fn take(&mut self, fits: impl Fn(&str, u16) -> bool) -> Option<Out<'a, 'c>> {
         let place = self.out.iter().position(|(token, generation, _)| fits(token, *generation))?;
         Some(self.out.remove(place))
     }
-}
 
-impl<'a, 'b, T> Rig<'a> for Built<'a, 'b, T>
-where
-    T: Copy + Trip,
-    Local: CellKind<State<T::Meter>>,
-{
-    fn acquire(&mut self, token: &'a str) -> Result<'a, core::result::Result<(), Rejected>> {
+    /// Asks for a call, which is then out under this name; the empty one is nobody's.
+    pub(crate) fn acquire(&mut self, token: &'a str) -> Result<'a, core::result::Result<(), Rejected>> {
         match self.breaker.try_acquire(self.clock) {
             Ok(permit) => {
                 let generation = self.snapshot().generation;
@@ -361,13 +254,15 @@ where
         }
     }
 
-    fn end(&mut self, token: &str, verdict: Verdict) {
+    /// Reports for the call of this name.
+    pub(crate) fn end(&mut self, token: &str, verdict: Verdict) {
         if let Some((.., permit)) = self.take(|other, _| other == token) {
             permit.record(verdict);
         }
     }
 
-    fn record(&mut self, verdict: Verdict) -> Result<'a, ()> {
+    /// Reports for the call without a name that has been out for longest, or else for one that is asked for now.
+    pub(crate) fn record(&mut self, verdict: Verdict) -> Result<'a, ()> {
         let now = self.snapshot().generation;
         // A call of an older state is a call that nobody waits for any more.
         let call = self.take(|token, generation| token.is_empty() && generation == now);
@@ -380,35 +275,44 @@ where
         Ok(())
     }
 
-    fn release(&mut self) {
-        drop(self.take(|token, _| token.is_empty()));
+    /// Gives up the call of this name that has been out for longest.
+    pub(crate) fn release(&mut self, token: &str) {
+        drop(self.take(|other, _| other == token));
     }
 
-    fn by_hand(&mut self, hand: Hand) -> Result<'a, ()> {
+    pub(crate) fn by_hand(&mut self, hand: Hand) {
         match hand {
             Hand::Close => self.breaker.reset(),
+            Hand::Open => {
+                // By hand, periods grow only if somebody makes them.
+                let Snapshot { state, reopened, counts, .. } = self.snapshot();
+                let reopened = if state == StateKind::HalfOpen { reopened.saturating_add(1) } else { 0 };
+                let at = self.clock.now();
+                let opening = Opening { configured: Span::of(self.plan.open_for), reopened, counts, at };
+                let period = self.plan.trip.open_span(&opening);
+                self.breaker.open_until(at.saturating_add(period.duration()));
+            }
             Hand::OpenUntil(until) => self.breaker.open_until(until),
             Hand::HalfOpen => self.breaker.half_open(&self.clock),
             Hand::Isolate => self.breaker.isolate(),
             Hand::Disable => self.breaker.disable(),
             Hand::ObserveOnly => self.breaker.observe_only(),
         }
-        Ok(())
     }
 
-    fn handle_timeout(&mut self) {
+    pub(crate) fn handle_timeout(&mut self) {
         self.breaker.handle_timeout(&self.clock);
     }
 
-    fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         self.breaker.snapshot(&self.clock)
     }
 
-    fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.breaker.poll_timeout()
     }
 
-    fn log(&self) -> &Log<'_> {
+    pub(crate) const fn log(&self) -> &Log<'_> {
         self.breaker.observer()
     }
 }

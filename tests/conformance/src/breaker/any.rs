@@ -1,0 +1,302 @@
+//! Any trip condition in one type, so that the breaker around it is compiled once for all dialects: a chip has room for that.
+
+use core::time::Duration;
+
+use failsoft_core::Instant;
+use failsoft_core::backoff::Backoff;
+use failsoft_core::cell::Fresh;
+use failsoft_core::circuit_breaker::{
+    AverageOfCalls, AverageOverTime, ConsecutiveFailures, CountBased, Counts, Growing, Opening, Sample, TimeBased, Trip,
+};
+use failsoft_core::{Ratio, Span};
+
+use crate::number::Decimal;
+use crate::tape::{List, Value};
+use crate::vector::{Result, Unsupported};
+
+/// Memory of the windows of calls: 1,024 of them.
+const WORDS: usize = 32;
+
+type Both<A, B> = (Growing<A>, Growing<B>);
+
+/// The conditions by name and type, and how a window of so many buckets becomes one of them.
+macro_rules! conditions {
+    ([$($name:ident: $condition:ty),* $(,)?] [$($window:ident: $buckets:literal),* $(,)?]) => {
+        /// A condition of the library's.
+        #[derive(Clone, Copy, Debug)]
+        enum Condition {
+            $($name($condition),)*
+            $($window(TimeBased<$buckets>),)*
+        }
+
+        /// What it counts.
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        pub(crate) enum Meter {
+            /// Which condition it is for turns out with the first call.
+            Unused,
+            $($name(<$condition as Trip>::Meter),)*
+            $($window(<TimeBased<$buckets> as Trip>::Meter),)*
+        }
+
+        impl Condition {
+            /// Looks at the condition with its own meter, or with an unused one of its own kind.
+            fn with<R>(&self, meter: &Meter, look: impl Look<R>) -> (R, Meter) {
+                match self {
+                    $(Self::$name(condition) => {
+                        let mut own = match meter { Meter::$name(own) => *own, _ => Fresh::FRESH };
+                        let looked = look.at(condition, &mut own);
+                        (looked, Meter::$name(own))
+                    })*
+                    $(Self::$window(condition) => {
+                        let mut own = match meter { Meter::$window(own) => *own, _ => Fresh::FRESH };
+                        let looked = look.at(condition, &mut own);
+                        (looked, Meter::$window(own))
+                    })*
+                }
+            }
+
+            /// Asks the condition what has nothing to do with a meter.
+            fn ask<R>(&self, ask: impl Ask<R>) -> R {
+                match self {
+                    $(Self::$name(condition) => ask.of(condition),)*
+                    $(Self::$window(condition) => ask.of(condition),)*
+                }
+            }
+
+            fn over_time<'a>(buckets: u128, settings: &Settings) -> Result<'a, Self> {
+                match buckets {
+                    $($buckets => settings.over::<$buckets>().map(Self::$window),)*
+                    _ => Err(Unsupported::Room("a window of so many buckets")),
+                }
+            }
+        }
+    };
+}
+
+conditions! {
+    [
+        Consecutive: ConsecutiveFailures,
+        Calls: CountBased<WORDS>,
+        Average: AverageOfCalls,
+        AverageInTime: AverageOverTime,
+        ConsecutiveBoth: Both<ConsecutiveFailures, ConsecutiveFailures>,
+        ConsecutiveOrAverage: Both<ConsecutiveFailures, AverageOfCalls>,
+        ConsecutiveOrAverageInTime: Both<ConsecutiveFailures, AverageOverTime>,
+    ]
+    [
+        Time1: 1, Time2: 2, Time3: 3, Time4: 4, Time5: 5, Time6: 6, Time8: 8, Time10: 10, Time15: 15, Time20: 20, Time30: 30,
+        Time60: 60, Time100: 100,
+    ]
+}
+
+impl Fresh for Meter {
+    const FRESH: Self = Self::Unused;
+}
+
+/// What is asked of a condition, whichever it is.
+trait Look<R> {
+    fn at<T: Trip>(self, condition: &T, meter: &mut T::Meter) -> R;
+}
+
+struct Record(Sample, Option<Instant>);
+
+impl Look<Option<bool>> for Record {
+    fn at<T: Trip>(self, condition: &T, meter: &mut T::Meter) -> Option<bool> {
+        condition.record(meter, self.0, self.1)
+    }
+}
+
+struct Healthy;
+
+impl Look<bool> for Healthy {
+    fn at<T: Trip>(self, condition: &T, meter: &mut T::Meter) -> bool {
+        condition.is_healthy(meter)
+    }
+}
+
+struct Count(Option<Instant>);
+
+impl Look<Counts> for Count {
+    fn at<T: Trip>(self, condition: &T, meter: &mut T::Meter) -> Counts {
+        condition.counts(meter, self.0)
+    }
+}
+
+/// The same without a meter.
+trait Ask<R> {
+    fn of<T: Trip>(self, condition: &T) -> R;
+}
+
+struct SlowAfter;
+
+impl Ask<Span> for SlowAfter {
+    fn of<T: Trip>(self, condition: &T) -> Span {
+        condition.slow_after()
+    }
+}
+
+struct OpenSpan<'o>(&'o Opening);
+
+impl Ask<Span> for OpenSpan<'_> {
+    fn of<T: Trip>(self, condition: &T) -> Span {
+        condition.open_span(self.0)
+    }
+}
+
+/// What a window is judged by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) window: Duration,
+    /// Failures in it; otherwise the rate counts.
+    pub(crate) failures: Option<u32>,
+    pub(crate) rate: Option<Ratio>,
+    pub(crate) slow: Option<(Ratio, Duration)>,
+    pub(crate) minimum: u32,
+}
+
+impl Settings {
+    #[inline(never)]
+    fn over<'a, const BUCKETS: usize>(&self) -> Result<'a, TimeBased<BUCKETS>> {
+        let condition = match (self.failures, self.rate, self.slow) {
+            (Some(failures), ..) => TimeBased::of_failures(failures, self.window)?,
+            (None, Some(rate), _) => TimeBased::new(rate, self.window)?,
+            (None, None, Some((rate, after))) => TimeBased::of_slow(rate, after, self.window)?,
+            (None, None, None) => return Err(Unsupported::Room("a window that nothing is judged by")),
+        };
+        // No minimum at all is one that a single call meets.
+        let condition = condition.with_minimum_calls(self.minimum.max(1))?;
+        Ok(match self.slow {
+            Some((rate, after)) => condition.with_slow_rate(rate, after)?,
+            None => condition,
+        })
+    }
+}
+
+/// How long the breaker opens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Periods<'a> {
+    /// As the condition says.
+    Own,
+    /// So long when so many failures, that are such a share of the calls, opened it.
+    Generated(u32, Ratio, Duration),
+    /// Longer each time that it reopens.
+    Growing(Backoff),
+    /// Milliseconds, one after the other; then the configured period.
+    Listed(List<'a>),
+}
+
+/// Any condition, with open periods of any kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AnyTrip<'a> {
+    condition: Condition,
+    pub(crate) periods: Periods<'a>,
+}
+
+impl AnyTrip<'_> {
+    const fn of(condition: Condition) -> Self {
+        Self { condition, periods: Periods::Own }
+    }
+
+    pub(crate) fn consecutive<'e>(failures: u32) -> Result<'e, Self> {
+        Ok(Self::of(Condition::Consecutive(ConsecutiveFailures::new(failures)?)))
+    }
+
+    /// So many of the last so many calls.
+    pub(crate) fn failures<'e>(count: u32, of: u32) -> Result<'e, Self> {
+        Ok(Self::of(Condition::Calls(CountBased::of_failures(count, of)?)))
+    }
+
+    /// A share of the last so many calls, and one of slow ones.
+    pub(crate) fn rate<'e>(
+        rate: Ratio,
+        size: u32,
+        minimum: u32,
+        (slow_rate, after): (Ratio, Duration),
+    ) -> Result<'e, Self> {
+        let condition = CountBased::new(rate, size)?.with_minimum_calls(minimum)?.with_slow_rate(slow_rate, after)?;
+        Ok(Self::of(Condition::Calls(condition)))
+    }
+
+    /// What came of the calls of the last so long, in steps of `bucket`, or all at once.
+    pub(crate) fn over_time<'e>(settings: &Settings, bucket: Option<Duration>) -> Result<'e, Self> {
+        let buckets = bucket.map_or(1, |bucket| settings.window.as_nanos() / bucket.as_nanos().max(1));
+        Condition::over_time(buckets, settings).map(Self::of)
+    }
+
+    pub(crate) const fn average(condition: AverageOfCalls) -> Self {
+        Self::of(Condition::Average(condition))
+    }
+
+    pub(crate) const fn average_in_time(condition: AverageOverTime) -> Self {
+        Self::of(Condition::AverageInTime(condition))
+    }
+
+    /// Either of two conditions, each with periods of its own. Whoever counts in a row comes first.
+    pub(crate) fn either<'e>(self, other: Self) -> Result<'e, Self> {
+        let (Periods::Growing(first), Periods::Growing(second)) = (self.periods, other.periods) else {
+            return Err(Unsupported::Value { key: "any_of", problem: "takes conditions with one period each" });
+        };
+        Ok(Self::of(match (self.condition, other.condition) {
+            (Condition::Consecutive(a), Condition::Consecutive(b)) => {
+                Condition::ConsecutiveBoth((Growing::new(a, first, 0)?, Growing::new(b, second, 0)?))
+            }
+            (Condition::Consecutive(a), Condition::Average(b)) => {
+                Condition::ConsecutiveOrAverage((Growing::new(a, first, 0)?, Growing::new(b, second, 0)?))
+            }
+            (Condition::Consecutive(a), Condition::AverageInTime(b)) => {
+                Condition::ConsecutiveOrAverageInTime((Growing::new(a, first, 0)?, Growing::new(b, second, 0)?))
+            }
+            _ => return Err(Unsupported::Room("such a pair of conditions")),
+        }))
+    }
+}
+
+/// As the library's own growing periods have it, whatever the condition.
+fn grown(periods: Backoff, opening: &Opening) -> Span {
+    Growing::new(ConsecutiveFailures::DEFAULT, periods, 0)
+        .map_or(opening.configured, |growing| growing.open_span(opening))
+}
+
+impl Trip for AnyTrip<'_> {
+    type Meter = Meter;
+
+    #[inline(never)]
+    fn record(&self, meter: &mut Meter, sample: Sample, now: Option<Instant>) -> Option<bool> {
+        let (met, recorded) = self.condition.with(meter, Record(sample, now));
+        if met.is_some() {
+            *meter = recorded;
+        }
+        met
+    }
+
+    #[inline(never)]
+    fn is_healthy(&self, meter: &Meter) -> bool {
+        self.condition.with(meter, Healthy).0
+    }
+
+    #[inline(never)]
+    fn counts(&self, meter: &Meter, now: Option<Instant>) -> Counts {
+        self.condition.with(meter, Count(now)).0
+    }
+
+    #[inline(never)]
+    fn slow_after(&self) -> Span {
+        self.condition.ask(SlowAfter)
+    }
+
+    #[inline(never)]
+    fn open_span(&self, opening: &Opening) -> Span {
+        match self.periods {
+            Periods::Own => self.condition.ask(OpenSpan(opening)),
+            Periods::Generated(failures, ratio, period) => {
+                let fits = opening.counts.failures == failures && opening.counts.failure_rate() == Some(ratio);
+                if fits { Span::of(period) } else { opening.configured }
+            }
+            Periods::Growing(periods) => grown(periods, opening),
+            Periods::Listed(list) => {
+                let nanos = list.get(opening.reopened.into()).and_then(Value::number).and_then(Decimal::nanos);
+                nanos.map_or(opening.configured, |nanos| Span::of(Duration::from_nanos(nanos)))
+            }
+        }
+    }
+}
