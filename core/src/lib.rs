@@ -27,6 +27,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod adaptive;
 pub mod backoff;
 pub mod budget;
 pub mod bulkhead;
@@ -38,6 +39,7 @@ mod executor;
 mod failure;
 pub mod fallback;
 pub mod hedge;
+mod math;
 mod observe;
 mod outcome;
 pub mod pipeline;

@@ -275,9 +275,9 @@ impl<T, E, X: Executor, A: Layer<T, E, X>, B: Layer<T, E, X>> Layer<T, E, X> for
 }
 
 /// A layer with what lies within it, seen from outside.
-struct Through<'n, L, N> {
-    layer: &'n L,
-    next: &'n mut N,
+pub(crate) struct Through<'n, L, N> {
+    pub(crate) layer: &'n L,
+    pub(crate) next: &'n mut N,
 }
 
 impl<T, E, X: Executor, L: Layer<T, E, X>, N: Next<T, E, X>> Next<T, E, X> for Through<'_, L, N> {
