@@ -20,7 +20,7 @@
 //! ```
 //!
 //! A fixed limit is right for one dependency on one day. This one is worked out from what the calls meet: how long they take,
-//! how many are in flight, and whether they are dropped. All else is the [bulkhead](crate::bulkhead)'s: the queue, the priorities,
+//! how many are in flight, and whether they are dropped. All else is the [bulkhead]'s: the queue, the priorities,
 //! permits that can't leak. It stands where a bulkhead does in a pipeline.
 //!
 //! # Algorithms
@@ -42,8 +42,8 @@
 //! | what | default | range | at the extremes |
 //! | --- | --- | --- | --- |
 //! | initial limit | [`INITIAL`] (20 calls) | within the lowest and the highest | |
-//! | lowest limit | [`LOWEST`] (1) | 1 or more | |
-//! | highest limit | [`HIGHEST`] (200) | up to [`MOST`](crate::bulkhead::MOST) | |
+//! | lowest limit | [`LOWEST`] (3) | 1 or more | |
+//! | highest limit | [`HIGHEST`] (1,000) | up to [`MOST`] | |
 //! | queue, order, longest wait | as the [bulkhead's](crate::bulkhead#defaults): none | | |
 //! | [`Aimd`]: what is left after a drop | [`BACKOFF`] (90 %) | below 100 % | 0 % falls to the lowest at once |
 //! | [`Aimd`]: longest latency | [`TIMEOUT`] (5 s) | any | |
@@ -106,9 +106,9 @@ pub use windowed::{LONGEST_WINDOW, MINIMUM_SAMPLES, SHORTEST_WINDOW, Window, Win
 /// The limit to begin with, unless said otherwise.
 pub const INITIAL: u32 = 20;
 /// The lowest limit, unless said otherwise.
-pub const LOWEST: u32 = 1;
+pub const LOWEST: u32 = 3;
 /// The highest limit, unless said otherwise.
-pub const HIGHEST: u32 = 200;
+pub const HIGHEST: u32 = 1_000;
 
 /// The settings of an adaptive limit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -65,7 +65,6 @@ impl Estimate {
     }
 
     /// The square root of it.
-    #[expect(clippy::arithmetic_side_effects, reason = "shifts by constants")]
     pub(super) const fn root(self) -> Self {
         // The root of a number with 10 bits of fraction has 5, so five more are made up for.
         Self(crate::math::square_root(self.0) << (FRACTION / 2))

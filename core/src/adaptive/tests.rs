@@ -1,7 +1,7 @@
+use core::cell::Cell;
 use core::future::Future;
 use core::task::{Context, Waker};
 use std::boxed::Box;
-use std::cell::Cell;
 use std::format;
 use std::string::ToString;
 use std::vec::Vec;
