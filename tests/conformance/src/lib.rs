@@ -55,6 +55,7 @@
 use core::fmt::{self, Write};
 
 mod accrual;
+mod adaptive;
 mod breaker;
 mod budget;
 mod bulkhead;
@@ -108,6 +109,7 @@ pub fn judge(vector: &Vector<'_>, checks: &mut Checks) -> Verdict {
 // Apart, so that one pattern's state is off the stack before the next one's is on it.
 fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
     match vector.pattern {
+        "adaptive_concurrency" => adaptive::run(vector, checks),
         "adaptive_throttle" => throttle::run(vector, checks),
         "breaker_metrics" | "circuit_breaker" => breaker::run(vector, checks),
         "bulkhead" => bulkhead::run(vector, checks),
