@@ -39,7 +39,8 @@ pub use failsoft_core::{
     Ratio, Reason, Rejected, Rng, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
 pub use failsoft_core::{
-    backoff, budget, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile, retry, timeout,
+    backoff, budget, bulkhead, cell, chaos, circuit_breaker, degradation, fallback, hedge, pipeline, quantile, retry,
+    timeout,
 };
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
@@ -89,3 +90,6 @@ pub type Degradation<const N: usize, L = degradation::DegradationLevel, R = (), 
 /// A hedge of up to `N` further tries. What is known of the latencies is shared by threads through a mutex, which a fixed delay never
 /// takes.
 pub type Hedge<const N: usize = 1, D = hedge::FixedDelay, O = (), B = ()> = hedge::Hedge<Locked, N, D, O, B>;
+
+/// Chaos of one kind, whose plan is shared by threads, without a lock.
+pub type Chaos<I, O = ()> = chaos::Chaos<Atomic, I, O>;
