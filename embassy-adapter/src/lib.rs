@@ -42,8 +42,8 @@ pub use failsoft_core::{
     Ratio, Reason, Rejected, Rng, Span, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
 pub use failsoft_core::{
-    adaptive, backoff, budget, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile,
-    queue, rate_limiter, retry, throttle, timeout, window,
+    adaptive, backoff, budget, bulkhead, cell, chaos, circuit_breaker, degradation, fallback, hedge, pipeline,
+    quantile, queue, rate_limiter, retry, throttle, timeout, window,
 };
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
@@ -100,3 +100,6 @@ pub type RetryThrottle = budget::RetryThrottle<CriticalSection>;
 
 /// A budget by the calls in flight, for tasks and interrupts alike.
 pub type ConcurrentBudget = budget::ConcurrentBudget<CriticalSection>;
+
+/// Chaos of one kind, whose plan is for tasks and interrupts alike.
+pub type Chaos<I, O = ()> = chaos::Chaos<CriticalSection, I, O>;

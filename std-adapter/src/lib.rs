@@ -39,8 +39,8 @@ pub use failsoft_core::{
     Ratio, Reason, Rejected, Rng, Span, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
 pub use failsoft_core::{
-    adaptive, backoff, budget, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile,
-    queue, rate_limiter, retry, throttle, timeout, window,
+    adaptive, backoff, budget, bulkhead, cell, chaos, circuit_breaker, degradation, fallback, hedge, pipeline,
+    quantile, queue, rate_limiter, retry, throttle, timeout, window,
 };
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
@@ -146,3 +146,6 @@ pub type RetryThrottle = budget::RetryThrottle<Atomic>;
 
 /// A budget by the calls in flight, shared by threads without a lock.
 pub type ConcurrentBudget = budget::ConcurrentBudget<Atomic>;
+
+/// Chaos of one kind, whose plan is shared by threads, without a lock.
+pub type Chaos<I, O = ()> = chaos::Chaos<Atomic, I, O>;

@@ -1,5 +1,6 @@
 //! Events through the `tracing` facade.
 
+use failsoft_core::chaos::Injected;
 use failsoft_core::circuit_breaker::{StateKind, Transition};
 use failsoft_core::degradation::{Level, LevelChange};
 use failsoft_core::hedge::Hedged;
@@ -8,7 +9,8 @@ use failsoft_core::{Instant, Observer};
 
 /// An observer for every policy: one `tracing` event per event, under the name of the policy's instance.
 ///
-/// What takes function away is a warning, what brings it back is information, a retry or a hedge is for debugging.
+/// What takes function away is a warning, what brings it back or is injected on purpose is information, a retry or a hedge is for
+/// debugging.
 #[derive(Clone, Copy, Debug)]
 pub struct Tracing {
     name: &'static str,
@@ -47,6 +49,12 @@ impl Observer<Hedged> for Tracing {
             Hedged::Started { hedge, attempt } => tracing::debug!(name = self.name, attempt, hedge, "hedge started"),
             Hedged::Won { hedge, attempt } => tracing::debug!(name = self.name, attempt, hedge, "hedge won"),
         }
+    }
+}
+
+impl Observer<Injected> for Tracing {
+    fn observe(&self, event: &Injected) {
+        tracing::info!(name = self.name, call = event.call, kind = ?event.kind, "chaos injected");
     }
 }
 

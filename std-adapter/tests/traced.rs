@@ -7,12 +7,13 @@ use core::fmt::{self, Write};
 use core::time::Duration;
 use std::sync::{Arc, Mutex};
 
+use failsoft_tokio::chaos::{self, Fault, Latency};
 use failsoft_tokio::circuit_breaker::ConsecutiveFailures;
 use failsoft_tokio::degradation::{Criticality, Service};
 use failsoft_tokio::hedge::FixedDelay;
 use failsoft_tokio::{
-    Backoff, CircuitBreaker, Degradation, Hedge, Idempotent, Instant, Jitter, Pipeline, RetryPolicy, Tokio, Tracing,
-    circuit_breaker, degradation, retry, valid,
+    Backoff, Chaos, CircuitBreaker, Degradation, Hedge, Idempotent, Instant, Jitter, Pipeline, Ratio, RetryPolicy,
+    Tokio, Tracing, circuit_breaker, degradation, retry, valid,
 };
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
@@ -135,6 +136,24 @@ fn each_hedge_and_the_winner_is_one_debug_event() {
     let expected = [
         (Level::DEBUG, "message=hedge started name=\"search\" attempt=1 hedge=1"),
         (Level::DEBUG, "message=hedge won name=\"search\" attempt=1 hedge=1"),
+    ];
+    assert_eq!(seen, expected.map(|(level, text)| (level, text.to_owned())));
+}
+
+#[test]
+fn each_injection_is_information() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let always = chaos::Config::new(1).with_rate(Ratio::ONE).validate().unwrap();
+    let slow = Latency::new(Duration::from_millis(5));
+    let pipeline = Pipeline::new(Tokio)
+        .layer(Chaos::with_observer(always, slow, Tracing::new("slow")))
+        .layer(Chaos::with_observer(always, Fault::new(|_| "injected"), Tracing::new("faulty")));
+    let seen = notes(|| {
+        assert!(runtime.block_on(pipeline.call(async |_| Ok(()))).is_err());
+    });
+    let expected = [
+        (Level::INFO, "message=chaos injected name=\"slow\" call=1 kind=Latency(5ms)"),
+        (Level::INFO, "message=chaos injected name=\"faulty\" call=1 kind=Fault"),
     ];
     assert_eq!(seen, expected.map(|(level, text)| (level, text.to_owned())));
 }

@@ -8,6 +8,7 @@ use core::time::Duration;
 use allocation_counter::measure;
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use failsoft_core::cell::{CriticalSection, Local};
+use failsoft_core::chaos::{self, Behaviour, Chaos, Fake, Fault, Latency};
 use failsoft_core::circuit_breaker::{
     CircuitBreaker, Config, ConsecutiveFailures, FailureMeter, FailureRate, StateKind, Transition, Trip,
 };
@@ -145,6 +146,22 @@ fn the_whole_pipeline_allocates_nothing_whatever_the_operation_does() {
     none("pending", || standard(&[Step::SucceedAfter(WHILE)], 1_000));
     none("failing, retried, rejected", || standard(&[Step::Fail, Step::FailAfter(WHILE)], 1_000));
     none("hanging, timed out, rejected", || standard(&[Step::Hang], 1_000));
+}
+
+#[test]
+fn chaos_of_every_kind_allocates_nothing() {
+    const HALF: Ratio = Ratio::percent(50);
+    none("four kinds in a row", || {
+        let executor = VirtualExecutor::new();
+        let plan = |seed| chaos::Config::new(seed).with_rate(HALF).validate().expect("valid");
+        let pipeline = Pipeline::new(&executor)
+            .layer(Chaos::<Atomic, _>::new(plan(1), Latency::new(Duration::from_millis(5))))
+            .layer(Chaos::<Atomic, _>::new(plan(2), Behaviour::new(async |_| {})))
+            .layer(Chaos::<Locked, _>::new(plan(3), Fake::new(|_| Ok(0))))
+            .layer(Chaos::<Atomic, _>::new(plan(4), Fault::new(|_| "injected")));
+        let failed = (0..1_000).filter(|_| executor.run(pipeline.call(async |_| Ok(1))).expect("it ends").is_err());
+        assert!((200..300).contains(&failed.count()));
+    });
 }
 
 #[test]

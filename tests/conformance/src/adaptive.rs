@@ -346,6 +346,8 @@ fn walk<'a>(vector: &Vector<'a>, checks: &mut Checks, calls: &mut dyn Limiting) 
                     "limit" => Actual::whole(calls.limit()),
                     "limit_before" => Actual::whole(before),
                     "in_flight" => Actual::whole(calls.in_flight()),
+                    // There is no queue here.
+                    "queued" => Actual::whole(0),
                     key => return calls.told(key),
                 })
             })?;

@@ -12,6 +12,7 @@ use core::time::Duration;
 use failsoft_core::backoff::{Backoff, Jitter};
 use failsoft_core::bulkhead::{self, Bulkhead, LocalQueue, Slots, Tally};
 use failsoft_core::cell::CellKind;
+use failsoft_core::chaos::{self, Chaos, Fault, Hit, Injected, Latency};
 use failsoft_core::circuit_breaker::{
     Abandoned, CircuitBreaker, Config, ConsecutiveFailures, FailureMeter, FailureRate, Permit, State, Transition, Trip,
     trip::{Consecutive, Drained, Ring},
@@ -40,7 +41,8 @@ where
         + CellKind<State<Ring>>
         + CellKind<State<Drained>>
         + CellKind<Slots>
-        + CellKind<Tally>,
+        + CellKind<Tally>
+        + CellKind<chaos::Progress>,
     T: CellKind<Health<(), 3>>,
 {
     let common = Config::new()
@@ -64,7 +66,8 @@ where
     )?;
     bulkhead::<W>(seed, steps, log)?;
     degradation::<T>(seed, steps, log)?;
-    pipeline::<W>(seed, steps, log)
+    pipeline::<W>(seed, steps, log)?;
+    chaos::<W>(seed, steps, log)
 }
 
 /// Draws of one policy's script.
@@ -241,4 +244,32 @@ where
         executor.jump_to(failsoft_core::Clock::now(&executor).saturating_add(draws.pause()));
     }
     writeln!(log, "{:?}", bulkhead.snapshot())
+}
+
+fn chaos<K: CellKind<chaos::Progress>>(seed: u64, steps: u32, log: &mut impl Write) -> fmt::Result {
+    let config = |seed, rate| chaos::Config::new(seed).with_rate(rate).validate().map_err(|_| fmt::Error);
+    let (faults, delays) = (config(seed, Ratio::percent(20))?, config(!seed, Ratio::percent(50))?);
+    let latency = valid!(Latency::between(Duration::from_millis(1), Duration::from_millis(50)));
+    let events = Recorder::<Injected, 4>::new();
+    let faults = Chaos::<K, _, _>::with_observer(faults, Fault::new(|hit: Hit| hit), &events);
+    let delays = Chaos::<K, _, _>::with_observer(delays, latency, &events);
+    let executor = VirtualExecutor::<8>::seeded(seed);
+    let pipeline = Pipeline::new(&executor).layer(&faults).layer(&delays);
+    let mut draws = Draws::new(seed, 5);
+    writeln!(log, "# chaos")?;
+    for step in 0..steps {
+        match draws.below(20) {
+            0 => delays.set_enabled(!delays.is_enabled()),
+            1 => writeln!(log, "{step} {:?}", delays.set_rate(Ratio::basis_points(draws.below(12_000))))?,
+            2 => writeln!(log, "{step} {faults:?} {delays:?}")?,
+            _ => {
+                let result = executor.run(pipeline.call(async |_| Ok(())));
+                writeln!(log, "{step} {result:?} after {:?}", executor.elapsed())?;
+            }
+        }
+        for event in events.take() {
+            writeln!(log, "  {event:?}")?;
+        }
+    }
+    Ok(())
 }
