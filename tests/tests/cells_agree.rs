@@ -62,6 +62,14 @@ fn the_script_visits_every_state_and_every_kind_of_answer() {
         "ConfigError",
         "Fault",
         "Latency(",
+        "reason: RateExceeded",
+        "reason: Throttled",
+        "reason: LimitReached",
+        "reason: PriorityTooLow",
+        "retry false",
+        "Started",
+        "Won",
+        "LimitChange",
     ] {
         assert!(log.contains(word), "the script never shows `{word}`");
     }

@@ -301,3 +301,21 @@ fn running_on_a_plain_thread_allocates_the_same_each_time_and_keeps_nothing() {
     assert_eq!(first, second);
     assert_eq!((first.count_total, first.bytes_current), (1, 0));
 }
+
+/// Takes everything and keeps nothing.
+struct Nothing;
+
+impl core::fmt::Write for Nothing {
+    fn write_str(&mut self, _: &str) -> core::fmt::Result {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_script_through_every_policy_allocates_nothing_in_any_cell() {
+    use failsoft_replay::replay;
+    let done = |result: core::fmt::Result| assert!(result.is_ok());
+    none("one thread", || done(replay::<Local, Local>(1, 500, &mut Nothing)));
+    none("critical sections", || done(replay::<CriticalSection, CriticalSection>(1, 500, &mut Nothing)));
+    none("atomic words and mutexes", || done(replay::<Atomic, Locked>(1, 500, &mut Nothing)));
+}
