@@ -144,7 +144,7 @@ impl Limits {
     }
 
     fn clamp(&self, estimate: Estimate) -> Estimate {
-        estimate.min(Estimate::of(self.max)).max(Estimate::of(self.min))
+        estimate.within(Estimate::of(self.min), Estimate::of(self.max))
     }
 }
 

@@ -47,6 +47,11 @@ impl Estimate {
         Self(self.0.saturating_sub(other.0))
     }
 
+    /// Not below one, nor above the other. Not `clamp`, which panics where they are the wrong way round.
+    pub(super) fn within(self, least: Self, most: Self) -> Self {
+        self.min(most).max(least)
+    }
+
     /// Times a fraction of two spans.
     pub(super) const fn times(self, by: Span, over: Span) -> Self {
         Self(scale(self.0, by.as_nanos(), over.as_nanos()))

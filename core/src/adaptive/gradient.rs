@@ -196,7 +196,7 @@ impl Gradient {
         (memory.latencies, memory.calls) = (Fresh::FRESH, 0);
         let borne = memory.without_load.as_nanos();
         let borne = Span::from_nanos(borne.saturating_add(self.buffer.of(borne)));
-        let gradual = limit.times(borne, late).clamp(limit.share(Ratio::percent(50)), limit.plus(limit));
+        let gradual = limit.times(borne, late).within(limit.share(Ratio::percent(50)), limit.plus(limit));
         let next = limits.clamp(Estimate::of(gradual.plus(gradual.root()).whole()));
         let lowest = limit.whole() == limits.min() && next.whole() == limits.min();
         memory.at_lowest = if lowest { memory.at_lowest.saturating_add(1) } else { 0 };

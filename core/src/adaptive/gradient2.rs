@@ -106,7 +106,7 @@ impl Algorithm for Gradient2 {
             return limit;
         }
         let tolerated = Span::from_nanos(self.tolerance.of(long.as_nanos()));
-        let gradual = limit.times(tolerated, latest).clamp(limit.share(Ratio::percent(50)), limit);
+        let gradual = limit.times(tolerated, latest).within(limit.share(Ratio::percent(50)), limit);
         let next = limit.towards(gradual.plus(Estimate::of(self.queue)), self.smoothing);
         limits.clamp(next)
     }
