@@ -27,6 +27,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod adaptive_rate;
 pub mod backoff;
 pub mod budget;
 pub mod bulkhead;

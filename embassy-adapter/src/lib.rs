@@ -42,7 +42,8 @@ pub use failsoft_core::{
     Ratio, Reason, Rejected, Rng, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
 pub use failsoft_core::{
-    backoff, budget, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile, retry, timeout,
+    adaptive_rate, backoff, budget, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile,
+    retry, timeout,
 };
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
@@ -74,3 +75,6 @@ pub type Degradation<const N: usize, L = degradation::DegradationLevel, R = (), 
 
 /// A hedge of up to `N` further tries, for tasks and interrupts alike.
 pub type Hedge<const N: usize = 1, D = hedge::FixedDelay, O = (), B = ()> = hedge::Hedge<CriticalSection, N, D, O, B>;
+
+/// An adaptive rate for tasks and interrupts alike.
+pub type AdaptiveRate<O = ()> = adaptive_rate::AdaptiveRate<CriticalSection, O>;

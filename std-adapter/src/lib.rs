@@ -39,7 +39,8 @@ pub use failsoft_core::{
     Ratio, Reason, Rejected, Rng, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
 pub use failsoft_core::{
-    backoff, budget, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile, retry, timeout,
+    adaptive_rate, backoff, budget, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile,
+    retry, timeout,
 };
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
@@ -89,3 +90,6 @@ pub type Degradation<const N: usize, L = degradation::DegradationLevel, R = (), 
 /// A hedge of up to `N` further tries. What is known of the latencies is shared by threads through a mutex, which a fixed delay never
 /// takes.
 pub type Hedge<const N: usize = 1, D = hedge::FixedDelay, O = (), B = ()> = hedge::Hedge<Locked, N, D, O, B>;
+
+/// An adaptive rate shared by threads, through a mutex.
+pub type AdaptiveRate<O = ()> = adaptive_rate::AdaptiveRate<Locked, O>;

@@ -1,5 +1,6 @@
 //! Events through the `tracing` facade.
 
+use failsoft_core::adaptive_rate::{Rate, RateCut};
 use failsoft_core::circuit_breaker::{StateKind, Transition};
 use failsoft_core::degradation::{Level, LevelChange};
 use failsoft_core::hedge::Hedged;
@@ -47,6 +48,15 @@ impl Observer<Hedged> for Tracing {
             Hedged::Started { hedge, attempt } => tracing::debug!(name = self.name, attempt, hedge, "hedge started"),
             Hedged::Won { hedge, attempt } => tracing::debug!(name = self.name, attempt, hedge, "hedge won"),
         }
+    }
+}
+
+/// Rates in millionths of a call per second.
+impl Observer<RateCut> for Tracing {
+    fn observe(&self, event: &RateCut) {
+        let RateCut { from, to, measured, at } = *event;
+        let (from, to, measured) = (from.map(Rate::as_millionths), to.as_millionths(), measured.as_millionths());
+        tracing::warn!(name = self.name, from, to, measured, at = at.as_nanos(), "adaptive rate");
     }
 }
 
