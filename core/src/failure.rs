@@ -21,6 +21,8 @@ pub enum Policy {
     AdaptiveLimit,
     /// The client-side throttler.
     Throttle,
+    /// The adaptive rate.
+    AdaptiveRate,
 }
 
 /// Why a call was rejected.

@@ -29,6 +29,7 @@
 extern crate std;
 
 pub mod adaptive;
+pub mod adaptive_rate;
 pub mod backoff;
 pub mod budget;
 pub mod bulkhead;

@@ -42,8 +42,8 @@ pub use failsoft_core::{
     Ratio, Reason, Rejected, Rng, Span, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
 pub use failsoft_core::{
-    adaptive, backoff, budget, bulkhead, cell, chaos, circuit_breaker, degradation, fallback, hedge, pipeline,
-    quantile, queue, rate_limiter, retry, throttle, timeout, window,
+    adaptive, adaptive_rate, backoff, budget, bulkhead, cell, chaos, circuit_breaker, degradation, fallback, hedge,
+    pipeline, quantile, queue, rate_limiter, retry, throttle, timeout, window,
 };
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
@@ -103,3 +103,6 @@ pub type ConcurrentBudget = budget::ConcurrentBudget<CriticalSection>;
 
 /// Chaos of one kind, whose plan is for tasks and interrupts alike.
 pub type Chaos<I, O = ()> = chaos::Chaos<CriticalSection, I, O>;
+
+/// An adaptive rate for tasks and interrupts alike.
+pub type AdaptiveRate<O = ()> = adaptive_rate::AdaptiveRate<CriticalSection, O>;

@@ -39,8 +39,8 @@ pub use failsoft_core::{
     Ratio, Reason, Rejected, Rng, Span, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
 pub use failsoft_core::{
-    adaptive, backoff, budget, bulkhead, cell, chaos, circuit_breaker, degradation, fallback, hedge, pipeline,
-    quantile, queue, rate_limiter, retry, throttle, timeout, window,
+    adaptive, adaptive_rate, backoff, budget, bulkhead, cell, chaos, circuit_breaker, degradation, fallback, hedge,
+    pipeline, quantile, queue, rate_limiter, retry, throttle, timeout, window,
 };
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
@@ -149,3 +149,6 @@ pub type ConcurrentBudget = budget::ConcurrentBudget<Atomic>;
 
 /// Chaos of one kind, whose plan is shared by threads, without a lock.
 pub type Chaos<I, O = ()> = chaos::Chaos<Atomic, I, O>;
+
+/// An adaptive rate shared by threads, through a mutex.
+pub type AdaptiveRate<O = ()> = adaptive_rate::AdaptiveRate<Locked, O>;

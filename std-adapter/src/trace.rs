@@ -1,5 +1,7 @@
 //! Events through the `tracing` facade.
 
+use failsoft_core::adaptive::LimitChange;
+use failsoft_core::adaptive_rate::{Rate, RateCut};
 use failsoft_core::chaos::Injected;
 use failsoft_core::circuit_breaker::{StateKind, Transition};
 use failsoft_core::degradation::{Level, LevelChange};
@@ -52,9 +54,25 @@ impl Observer<Hedged> for Tracing {
     }
 }
 
+impl Observer<LimitChange> for Tracing {
+    fn observe(&self, event: &LimitChange) {
+        let LimitChange { from, to } = *event;
+        tracing::debug!(name = self.name, from, to, "adaptive limit");
+    }
+}
+
 impl Observer<Injected> for Tracing {
     fn observe(&self, event: &Injected) {
         tracing::info!(name = self.name, call = event.call, kind = ?event.kind, "chaos injected");
+    }
+}
+
+/// Rates in millionths of a call per second.
+impl Observer<RateCut> for Tracing {
+    fn observe(&self, event: &RateCut) {
+        let RateCut { from, to, measured, at } = *event;
+        let (from, to, measured) = (from.map(Rate::as_millionths), to.as_millionths(), measured.as_millionths());
+        tracing::warn!(name = self.name, from, to, measured, at = at.as_nanos(), "adaptive rate");
     }
 }
 

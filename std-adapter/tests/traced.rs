@@ -7,13 +7,14 @@ use core::fmt::{self, Write};
 use core::time::Duration;
 use std::sync::{Arc, Mutex};
 
+use failsoft_tokio::adaptive::Aimd;
 use failsoft_tokio::chaos::{self, Fault, Latency};
 use failsoft_tokio::circuit_breaker::ConsecutiveFailures;
 use failsoft_tokio::degradation::{Criticality, Service};
 use failsoft_tokio::hedge::FixedDelay;
 use failsoft_tokio::{
-    Backoff, Chaos, CircuitBreaker, Degradation, Hedge, Idempotent, Instant, Jitter, Pipeline, Ratio, RetryPolicy,
-    Tokio, Tracing, circuit_breaker, degradation, retry, valid,
+    AdaptiveLimit, AdaptiveRate, Backoff, Chaos, CircuitBreaker, Degradation, Hedge, Idempotent, Instant, Jitter,
+    Pipeline, Ratio, RetryPolicy, Tokio, Tracing, adaptive, adaptive_rate, circuit_breaker, degradation, retry, valid,
 };
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
@@ -172,6 +173,35 @@ fn a_level_that_falls_is_a_warning_and_one_that_rises_is_information() {
     let expected = [
         (Level::WARN, "message=degradation level name=\"shop\" from=Full to=Degraded at=1000000000"),
         (Level::INFO, "message=degradation level name=\"shop\" from=Degraded to=Full at=7000000000"),
+    ];
+    assert_eq!(seen, expected.map(|(level, text)| (level, text.to_owned())));
+}
+
+#[test]
+fn each_change_of_an_adaptive_limit_is_one_debug_event() {
+    let aimd = valid!(Aimd::new().validate());
+    let config = valid!(adaptive::Config::new(aimd).with_limits(1, 20, 100).validate());
+    let limit: AdaptiveLimit<Aimd, _> = AdaptiveLimit::with_observer(config, Tracing::new("search"));
+    let seen = notes(|| {
+        limit.try_acquire(at(1)).unwrap().dropped();
+        limit.try_acquire(at(1)).unwrap().success();
+    });
+    assert_eq!(seen, [(Level::DEBUG, "message=adaptive limit name=\"search\" from=20 to=18".to_owned())]);
+}
+
+#[test]
+fn each_cut_of_a_rate_is_a_warning() {
+    let config = valid!(adaptive_rate::Config::new().validate());
+    let limiter: AdaptiveRate<_> = AdaptiveRate::with_observer(config, Tracing::new("tables"));
+    let seen = notes(|| {
+        limiter.record(false, &at(1));
+        limiter.record(false, &at(2));
+        limiter.record(true, &at(2));
+        limiter.record(true, &at(3));
+    });
+    let expected = [
+        (Level::WARN, "message=adaptive rate name=\"tables\" to=672000 measured=960000 at=2000000000"),
+        (Level::WARN, "message=adaptive rate name=\"tables\" from=672000 to=500000 measured=1792000 at=3000000000"),
     ];
     assert_eq!(seen, expected.map(|(level, text)| (level, text.to_owned())));
 }

@@ -24,6 +24,9 @@ const BEGIN: Duration = Duration::from_secs(42 * 3_600);
 
 #[inline(never)]
 pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
+    if vector.dialect() == "aws" {
+        return crate::adaptive_rate::run(vector, checks);
+    }
     let kind = vector.config.needed("kind", vector.config.text("kind"))?;
     match (vector.dialect(), kind) {
         ("envoy", "gradient") => drive(vector, checks, gradient(vector.config)?),
@@ -43,9 +46,10 @@ fn limits<'a, A: Copy>(
     (min, initial, max): (u32, u32, u32),
 ) -> Result<'a, Valid<Config<A>>> {
     let initial = config.count("initial")?.unwrap_or(initial);
-    // At least one call is always let through. A default gives way to what was said.
-    let min = config.count("min")?.unwrap_or(min.min(initial)).max(1);
-    let max = config.count("max")?.unwrap_or(max.max(initial));
+    // A default gives way to what was said; and at least one call is always let through.
+    let (min, max) = (min.min(initial), max.max(initial));
+    let min = config.count("min")?.unwrap_or(min).max(1);
+    let max = config.count("max")?.unwrap_or(max);
     Ok(Config::new(algorithm).with_limits(min, initial, max).validate()?)
 }
 
@@ -220,8 +224,9 @@ pub(crate) fn gradient(config: Object<'_>) -> Result<'_, Valid<Config<Gradient>>
         gradient = gradient.with_measure_interval(interval);
     }
     let settings = Config::new(gradient.validate()?);
-    let min = config.count("min_concurrency")?.unwrap_or(settings.min());
-    let max = config.count("max_limit")?.unwrap_or(settings.max());
+    let (min, max) = (settings.min(), settings.max());
+    let min = config.count("min_concurrency")?.unwrap_or(min);
+    let max = config.count("max_limit")?.unwrap_or(max);
     Ok(settings.with_limits(min, min, max).validate()?)
 }
 

@@ -56,6 +56,7 @@ use core::fmt::{self, Write};
 
 mod accrual;
 mod adaptive;
+mod adaptive_rate;
 mod breaker;
 mod budget;
 mod bulkhead;
@@ -118,6 +119,7 @@ fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
         "failure_accrual" => accrual::run(vector, checks),
         "hedging" => hedging::run(vector, checks),
         "rate_limiter" => limiter::run(vector, checks),
+        "rate_meter" => adaptive_rate::run(vector, checks),
         "retry" => retry::run(vector, checks),
         "retry_budget" => budget::run(vector, checks),
         "retry_delay" => delay::run(vector, checks),
