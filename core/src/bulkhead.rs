@@ -21,6 +21,22 @@
 //! oldest is served first, and most of them in vain. The newest has a caller that is still there; a full queue rejects the
 //! oldest in favour of a newcomer.
 //!
+//! # Priorities
+//! Where some calls matter less, they can leave the last permits to others: a call of a [`Priority`] passes only while no more
+//! than its share of the permits is in use, and is rejected at once otherwise. So the unimportant is the first to go under
+//! load, and the important still finds a permit.
+//!
+//! ```
+//! use failsoft_core::{Reason, bulkhead::{Bulkhead, Config, Priority}, cell::Local};
+//!
+//! let bulkhead: Bulkhead<Local> = Bulkhead::new(Config::new(4).validate()?);
+//! let _busy = bulkhead.try_acquire_many(2)?;
+//! let prefetch = bulkhead.try_acquire_at(1, Priority::LOW);
+//! assert_eq!(prefetch.err().map(|rejected| rejected.reason()), Some(Reason::PriorityTooLow));
+//! assert!(bulkhead.try_acquire_at(1, Priority::HIGH).is_ok());
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
 //! # Defaults
 //!
 //! | what | default | range | at the extremes |
@@ -29,12 +45,14 @@
 //! | queue | none: a full bulkhead rejects at once | 0 to [`MOST`] permits waited for, and as many callers as the queue's storage holds | |
 //! | order | the oldest first | or the newest first | |
 //! | longest wait | comes with the queue | any | zero rejects at once, `Duration::MAX` waits for ever |
+//! | priority of a call | [`Priority::CRITICAL`] (100 %) | above 0 to 100 % of the permits | a share of less than one permit is one |
 //!
 //! # When not to use it
 //! To limit calls per time: that is a rate limiter's work.
 //!
 //! # Source
-//! Nygard, "Release It!", 2007. The newest first: Maurer, "Fail at Scale", ACM Queue 13(8), 2015.
+//! Nygard, "Release It!", 2007. The newest first: Maurer, "Fail at Scale", ACM Queue 13(8), 2015. Priorities: the criticality
+//! levels of "Handling Overload", chapter 21 of "Site Reliability Engineering", O'Reilly 2016.
 
 use core::ops::Deref;
 use core::task::{Context, Poll, Waker};
@@ -49,6 +67,7 @@ use crate::time::Span;
 mod acquire;
 mod compartments;
 mod layer;
+mod priority;
 
 use acquire::Waiting;
 
@@ -56,6 +75,7 @@ pub use crate::queue::{Line, LocalQueue, NoQueue, VecLine, WaitQueue, Waiter};
 pub use acquire::Acquire;
 pub use compartments::{Compartments, UnknownCompartment};
 pub use layer::{BulkheadState, Weighted};
+pub use priority::Priority;
 
 /// The most permits or waiters that the counters hold.
 pub const MOST: u32 = (1 << BITS) - 1;
@@ -71,13 +91,15 @@ pub struct Config {
     queue: u32,
     longest_wait: Span,
     newest_first: bool,
+    // In whose name calls are rejected.
+    policy: Policy,
 }
 
 impl Config {
     /// So many permits, and no queue.
     #[must_use]
     pub const fn new(permits: u32) -> Self {
-        Self { permits, queue: 0, longest_wait: Span::ZERO, newest_first: false }
+        Self { permits, queue: 0, longest_wait: Span::ZERO, newest_first: false, policy: Policy::Bulkhead }
     }
 
     /// Lets callers wait for up to `permits` permits in all, each for up to `longest_wait`.
@@ -93,6 +115,12 @@ impl Config {
     #[must_use]
     pub const fn with_newest_first(mut self) -> Self {
         self.newest_first = true;
+        self
+    }
+
+    /// As a part of another policy.
+    pub(crate) const fn serving(mut self, policy: Policy) -> Self {
+        self.policy = policy;
         self
     }
 
@@ -207,6 +235,17 @@ where
         Permit::try_acquire(self, weight)
     }
 
+    /// Takes `weight` permits now or not at all, and not while more than the priority's share of them would be in use.
+    ///
+    /// # Errors
+    /// The rejection.
+    pub fn try_acquire_at(&self, weight: u32, priority: Priority) -> Result<Permit<&Self, K, Q>, Rejected> {
+        match self.take(weight, priority) {
+            Ok(_) => Ok(Permit { bulkhead: self, weight }),
+            Err(reason) => Err(self.reject(reason)),
+        }
+    }
+
     /// Takes `weight` permits, waiting in the queue for them as long as the configuration allows.
     ///
     /// # Errors
@@ -252,11 +291,16 @@ where
         }
     }
 
+    pub(crate) fn in_use(&self) -> u32 {
+        self.slots.read(|slots| slots.in_use)
+    }
+
+    /// Takes permits; says how many are then in use.
     #[inline]
-    fn take(&self, weight: u32) -> Result<(), Reason> {
-        let in_use = self.slots.update(|slots| slots.take(&self.config, weight))?;
+    fn take(&self, weight: u32, priority: Priority) -> Result<u32, Reason> {
+        let in_use = self.slots.update(|slots| slots.take(&self.config, weight, priority))?;
         self.note_in_use(in_use);
-        Ok(())
+        Ok(in_use)
     }
 
     #[inline]
@@ -266,7 +310,10 @@ where
 
     fn reject(&self, reason: Reason) -> Rejected {
         self.tally.update(|tally| tally.rejected = tally.rejected.saturating_add(1).min(Tally::MOST_REJECTED));
-        Rejected::new(Policy::Bulkhead, reason)
+        match (self.config.policy, reason) {
+            (policy @ Policy::AdaptiveLimit, Reason::Full) => Rejected::new(policy, Reason::LimitReached),
+            (policy, _) => Rejected::new(policy, reason),
+        }
     }
 
     #[inline]
@@ -317,9 +364,9 @@ where
     }
 
     /// Joins the queue, unless permits are free or there is no place. `Ok(None)`: the permits are taken.
-    fn join(&self, weight: u32, waker: &Waker) -> Result<Option<u32>, Rejected> {
+    fn join(&self, weight: u32, priority: Priority, waker: &Waker) -> Result<Option<u32>, Rejected> {
         loop {
-            match self.queue.lock(|line| self.join_line(line, weight, waker)) {
+            match self.queue.lock(|line| self.join_line(line, weight, priority, waker)) {
                 Joined::Taken { in_use } => {
                     self.note_in_use(in_use);
                     return Ok(None);
@@ -333,8 +380,8 @@ where
     }
 
     /// Under the queue's lock, the counters too: whoever gives back permits either sees us waiting or left them for us.
-    fn join_line(&self, line: &mut Q::Line, weight: u32, waker: &Waker) -> Joined {
-        match self.slots.update(|slots| slots.take_or_queue(&self.config, weight)) {
+    fn join_line(&self, line: &mut Q::Line, weight: u32, priority: Priority, waker: &Waker) -> Joined {
+        match self.slots.update(|slots| slots.take_or_queue(&self.config, weight, priority)) {
             Ok(Some(in_use)) => return Joined::Taken { in_use },
             Ok(None) => {
                 if let Some(id) = line.push_back(weight, waker.clone()) {
@@ -452,8 +499,8 @@ where
     /// The rejection.
     #[inline]
     pub fn try_acquire(bulkhead: B, weight: u32) -> Result<Self, Rejected> {
-        match bulkhead.take(weight) {
-            Ok(()) => Ok(Self { bulkhead, weight }),
+        match bulkhead.take(weight, Priority::CRITICAL) {
+            Ok(_) => Ok(Self { bulkhead, weight }),
             Err(reason) => Err(bulkhead.reject(reason)),
         }
     }
@@ -492,22 +539,25 @@ impl Slots {
 
     /// Takes permits, unless others wait for them; says how many are then in use.
     #[inline]
-    const fn take(&mut self, config: &Config, weight: u32) -> Result<u32, Reason> {
+    const fn take(&mut self, config: &Config, weight: u32, priority: Priority) -> Result<u32, Reason> {
         let permits = self.permits(config);
         let in_use = self.in_use.saturating_add(weight);
-        if weight == 0 || (in_use <= permits && (self.queued == 0 || config.newest_first)) {
+        if weight == 0 || (in_use <= priority.of(permits) && (self.queued == 0 || config.newest_first)) {
             self.in_use = in_use;
             Ok(in_use)
         } else if weight > permits {
             Err(Reason::TooHeavy)
+        } else if !priority.is_highest() {
+            // Whatever it is that is in the way: it does not wait for it.
+            Err(Reason::PriorityTooLow)
         } else {
             Err(Reason::Full)
         }
     }
 
     /// Takes permits, or a place in the queue (`None`).
-    const fn take_or_queue(&mut self, config: &Config, weight: u32) -> Result<Option<u32>, Reason> {
-        match self.take(config, weight) {
+    const fn take_or_queue(&mut self, config: &Config, weight: u32, priority: Priority) -> Result<Option<u32>, Reason> {
+        match self.take(config, weight, priority) {
             Ok(in_use) => Ok(Some(in_use)),
             Err(Reason::Full) if config.queue == 0 || config.longest_wait.is_zero() => Err(Reason::Full),
             Err(Reason::Full) => {

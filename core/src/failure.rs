@@ -21,8 +21,8 @@ pub enum Policy {
     AdaptiveLimit,
     /// The client-side throttler.
     Throttle,
-    /// A fault injected on purpose.
-    Chaos,
+    /// The adaptive rate.
+    AdaptiveRate,
 }
 
 /// Why a call was rejected.
@@ -56,8 +56,6 @@ pub enum Reason {
     PriorityTooLow,
     /// The dependency rejects so much that this call was not even sent.
     Throttled,
-    /// A fault injected on purpose.
-    Injected,
 }
 
 /// A call that was not let through: who rejected it, why, and when to come back. Nothing was allocated for it.
@@ -114,7 +112,6 @@ impl fmt::Display for Rejected {
             Reason::LimitReached => "rejected: the limit of calls at once is reached",
             Reason::PriorityTooLow => "rejected: the call's priority is too low for the load",
             Reason::Throttled => "rejected: the dependency rejects too much of what it is sent",
-            Reason::Injected => "rejected: a fault injected on purpose",
         })
     }
 }

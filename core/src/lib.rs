@@ -8,7 +8,8 @@
 //! 1. **Machine**: a plain value with `&mut self` transitions, in each policy's file. Configuration and time are passed in.
 //! 2. **Cell** ([`cell`]): where the value lives and how callers share it: [`cell::StateCell`], with one method. A [`cell::CellKind`] chooses it.
 //! 3. **Policy**: configuration plus cell, with `&self` methods written once for every kind of cell: [`circuit_breaker`],
-//!    [`retry`] with [`backoff`], [`timeout`], [`hedge`], [`bulkhead`], [`degradation`], [`fallback`].
+//!    [`retry`] with [`backoff`] and [`budget`], [`timeout`], [`hedge`], [`bulkhead`] and [`adaptive`] limits, [`rate_limiter`],
+//!    [`throttle`], [`degradation`], [`fallback`]; and [`chaos`], to put them to the test.
 //!
 //! Above them, the [`pipeline`] composes policies around an operation into one future, polled in the caller's task and
 //! driven by a [`Clock`] and an [`Executor`].
@@ -27,10 +28,13 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod adaptive;
+pub mod adaptive_rate;
 pub mod backoff;
 pub mod budget;
 pub mod bulkhead;
 pub mod cell;
+pub mod chaos;
 pub mod circuit_breaker;
 mod config;
 pub mod degradation;
@@ -38,6 +42,7 @@ mod executor;
 mod failure;
 pub mod fallback;
 pub mod hedge;
+mod math;
 mod observe;
 mod outcome;
 pub mod pipeline;

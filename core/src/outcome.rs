@@ -33,6 +33,7 @@ const SLOW: u8 = 1 << 1;
 const OPENS: u8 = 1 << 2;
 /// The hint is the delay, and not only a lower bound of it.
 const EXACT: u8 = 1 << 3;
+const THROTTLED: u8 = 1 << 4;
 
 impl Verdict {
     /// A success.
@@ -90,6 +91,13 @@ impl Verdict {
         self.flagged(OPENS, true)
     }
 
+    /// The same verdict over a call of which the dependency said "too many requests" (an HTTP 429, say): for those that adapt to what
+    /// it can take, as [`AdaptiveRate`](crate::adaptive_rate::AdaptiveRate) does.
+    #[must_use]
+    pub const fn with_throttled(self) -> Self {
+        self.flagged(THROTTLED, true)
+    }
+
     /// The same verdict with what a retry after it costs a [quota](crate::budget) that charges by the kind of error. Zero, the
     /// default, is the quota's own price.
     #[must_use]
@@ -120,6 +128,12 @@ impl Verdict {
     #[must_use]
     pub const fn opens(&self) -> bool {
         self.flags & OPENS != 0
+    }
+
+    /// Whether the dependency said that there are too many requests.
+    #[must_use]
+    pub const fn is_throttled(&self) -> bool {
+        self.flags & THROTTLED != 0
     }
 
     /// What a retry costs, where the classifier said so.

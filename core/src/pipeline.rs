@@ -43,6 +43,11 @@ pub struct Answer<T, E> {
 }
 
 impl<T, E> Answer<T, E> {
+    /// What the operation came to, or something in its place, with the classifier's verdict.
+    pub fn of(result: Result<T, E>, verdict: Verdict) -> Self {
+        Self { result: result.map_err(|error| Failure::new(Cause::Inner(error))), verdict }
+    }
+
     /// A policy's own answer, with the verdict that the policies around it act on.
     pub fn ended(failure: impl Into<Failure<E>>, verdict: Verdict) -> Self {
         Self { result: Err(failure.into()), verdict }
@@ -168,6 +173,9 @@ pub trait Next<T, E, X: Executor> {
 
     /// Gives up what is under way, if anything: drops the operation's future, returns the permits. The state is idle afterwards.
     fn reset(&mut self, state: Pin<&mut Self::State>, executor: &X);
+
+    /// The classifier's verdict over a result that a layer puts in place of the operation's.
+    fn judge(&self, result: Result<&T, &E>) -> Verdict;
 }
 
 /// A policy as a part of a pipeline, for operations that return `Result<T, E>`.
@@ -275,9 +283,9 @@ impl<T, E, X: Executor, A: Layer<T, E, X>, B: Layer<T, E, X>> Layer<T, E, X> for
 }
 
 /// A layer with what lies within it, seen from outside.
-struct Through<'n, L, N> {
-    layer: &'n L,
-    next: &'n mut N,
+pub(crate) struct Through<'n, L, N> {
+    pub(crate) layer: &'n L,
+    pub(crate) next: &'n mut N,
 }
 
 impl<T, E, X: Executor, L: Layer<T, E, X>, N: Next<T, E, X>> Next<T, E, X> for Through<'_, L, N> {
@@ -294,6 +302,11 @@ impl<T, E, X: Executor, L: Layer<T, E, X>, N: Next<T, E, X>> Next<T, E, X> for T
 
     fn reset(&mut self, state: Pin<&mut Self::State>, executor: &X) {
         self.layer.reset(state, self.next, executor);
+    }
+
+    #[inline]
+    fn judge(&self, result: Result<&T, &E>) -> Verdict {
+        self.next.judge(result)
     }
 }
 
@@ -362,11 +375,16 @@ where
         let result = ready!(future.poll(cx));
         state.set(None);
         let verdict = self.classify.classify(result.as_ref());
-        Poll::Ready(Answer { result: result.map_err(|error| Failure::new(Cause::Inner(error))), verdict })
+        Poll::Ready(Answer::of(result, verdict))
     }
 
     fn reset(&mut self, mut state: Pin<&mut Option<Fut>>, _: &X) {
         state.set(None);
+    }
+
+    #[inline]
+    fn judge(&self, result: Result<&T, &E>) -> Verdict {
+        self.classify.classify(result)
     }
 }
 

@@ -56,6 +56,7 @@ use crate::cell::{CellKind, Fresh, Packed, Replaceable, SettingsCell, StateCell}
 use crate::config::{ConfigError, Valid, refuse};
 use crate::executor::Executor;
 use crate::failure::{Policy, Reason, Rejected};
+use crate::math::divide;
 use crate::time::{Clock, Instant, Span};
 use crate::timeout::poll_deadline;
 
@@ -262,8 +263,11 @@ impl Arrival {
         let (tolerance, interval) = (config.tolerance.as_nanos(), config.interval.as_nanos().max(1));
         let permits = |permits: u64| i64::try_from(permits).unwrap_or(i64::MAX);
         match tolerance.checked_sub(ahead) {
-            Some(left) => permits(left / interval),
-            None => permits(ahead.saturating_sub(tolerance).div_ceil(interval)).saturating_neg(),
+            Some(left) => permits(divide(left, interval)),
+            None => {
+                permits(divide(ahead.saturating_sub(tolerance).saturating_add(interval).saturating_sub(1), interval))
+                    .saturating_neg()
+            }
         }
     }
 }

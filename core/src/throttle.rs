@@ -42,6 +42,7 @@ use crate::cell::{CellKind, Fresh, StateCell};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::executor::Executor;
 use crate::failure::{Policy, Reason, Rejected};
+use crate::math::divide;
 use crate::outcome::Outcome;
 use crate::pipeline::{Answer, Layer, Next, Part, REJECTED, Role, Scope};
 use crate::ratio::Ratio;
@@ -95,7 +96,7 @@ impl Config {
     /// Looks back this far.
     #[must_use]
     pub const fn with_period(mut self, period: Duration) -> Self {
-        self.bucket = Span::from_nanos(Span::of(period).as_nanos() / BUCKETS as u64);
+        self.bucket = Span::from_nanos(divide(Span::of(period).as_nanos(), BUCKETS as u64));
         self
     }
 
@@ -279,7 +280,7 @@ impl<K: CellKind<Window>> Part for Throttle<K> {
     const ROLE: Role = Role::Other;
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let period = self.config.bucket.duration().saturating_mul(BUCKETS as u32);
+        let period = Span::from_nanos(self.config.bucket.as_nanos().saturating_mul(BUCKETS as u64)).duration();
         write!(f, "throttle: beyond {} of what is accepted, over {period:?}", self.config.multiplier)
     }
 }

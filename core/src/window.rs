@@ -50,7 +50,7 @@ impl<const WORDS: usize> CountWindow<WORDS> {
 
     /// Takes in a call; those beyond the last `size` (1 to [`CAPACITY`](Self::CAPACITY)) leave.
     pub fn push(&mut self, size: u32, failed: bool, slow: bool) {
-        let size = size.clamp(1, Self::CAPACITY);
+        let size = size.min(Self::CAPACITY).max(1);
         while self.counts.calls >= size {
             self.drop_oldest();
         }

@@ -39,10 +39,11 @@ mod wait;
 
 pub use failsoft_core::{
     Cause, Classify, Clock, ConfigError, ErrIsFailure, Executor, Failure, Instant, Observer, Outcome, Pipeline, Policy,
-    Ratio, Reason, Rejected, Rng, Stop, TimedOut, Valid, Verdict, compartments, valid,
+    Ratio, Reason, Rejected, Rng, Span, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
 pub use failsoft_core::{
-    backoff, budget, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile, retry, timeout,
+    adaptive, adaptive_rate, backoff, budget, bulkhead, cell, chaos, circuit_breaker, degradation, fallback, hedge,
+    pipeline, quantile, queue, rate_limiter, retry, throttle, timeout, window,
 };
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
@@ -74,3 +75,34 @@ pub type Degradation<const N: usize, L = degradation::DegradationLevel, R = (), 
 
 /// A hedge of up to `N` further tries, for tasks and interrupts alike.
 pub type Hedge<const N: usize = 1, D = hedge::FixedDelay, O = (), B = ()> = hedge::Hedge<CriticalSection, N, D, O, B>;
+
+/// A rate limiter for tasks and interrupts alike.
+pub type RateLimiter = rate_limiter::RateLimiter<CriticalSection>;
+
+/// A rate limiter for each of up to `N` keys (a power of two), for tasks and interrupts alike.
+pub type KeyedRateLimiter<Key, const N: usize> = rate_limiter::KeyedRateLimiter<CriticalSection, Key, N>;
+
+/// A client-side throttler, for tasks and interrupts alike.
+pub type Throttle = throttle::Throttle<CriticalSection>;
+
+/// A limit of calls at once that follows the algorithm `A`, for tasks and interrupts alike; up to `N` may wait.
+pub type AdaptiveLimit<A, const N: usize = 4, O = ()> =
+    adaptive::AdaptiveLimit<CriticalSection, CriticalSection, A, RawQueue<CriticalSectionRawMutex, N>, O>;
+
+/// A budget of retries to which each call deposits a part of one, for tasks and interrupts alike.
+pub type TokenBudget = budget::TokenBudget<CriticalSection>;
+
+/// A budget of so many tokens in all, for tasks and interrupts alike.
+pub type QuotaBudget = budget::QuotaBudget<CriticalSection>;
+
+/// A budget that failures empty and successes fill, for tasks and interrupts alike.
+pub type RetryThrottle = budget::RetryThrottle<CriticalSection>;
+
+/// A budget by the calls in flight, for tasks and interrupts alike.
+pub type ConcurrentBudget = budget::ConcurrentBudget<CriticalSection>;
+
+/// Chaos of one kind, whose plan is for tasks and interrupts alike.
+pub type Chaos<I, O = ()> = chaos::Chaos<CriticalSection, I, O>;
+
+/// An adaptive rate for tasks and interrupts alike.
+pub type AdaptiveRate<O = ()> = adaptive_rate::AdaptiveRate<CriticalSection, O>;

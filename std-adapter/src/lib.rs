@@ -36,10 +36,11 @@ mod wait;
 
 pub use failsoft_core::{
     Cause, Classify, Clock, ConfigError, ErrIsFailure, Executor, Failure, Instant, Observer, Outcome, Pipeline, Policy,
-    Ratio, Reason, Rejected, Rng, Stop, TimedOut, Valid, Verdict, compartments, valid,
+    Ratio, Reason, Rejected, Rng, Span, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
 pub use failsoft_core::{
-    backoff, budget, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile, retry, timeout,
+    adaptive, adaptive_rate, backoff, budget, bulkhead, cell, chaos, circuit_breaker, degradation, fallback, hedge,
+    pipeline, quantile, queue, rate_limiter, retry, throttle, timeout, window,
 };
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
@@ -89,3 +90,65 @@ pub type Degradation<const N: usize, L = degradation::DegradationLevel, R = (), 
 /// A hedge of up to `N` further tries. What is known of the latencies is shared by threads through a mutex, which a fixed delay never
 /// takes.
 pub type Hedge<const N: usize = 1, D = hedge::FixedDelay, O = (), B = ()> = hedge::Hedge<Locked, N, D, O, B>;
+
+/// A rate limiter shared by threads, without a lock.
+///
+/// ```
+/// use core::time::Duration;
+/// use failsoft_tokio::{RateLimiter, Tokio, rate_limiter::Config, valid};
+///
+/// static MAILS: RateLimiter = RateLimiter::new(valid!(Config::new(100, Duration::from_secs(60)).validate()));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// assert!(MAILS.try_acquire(&Tokio).is_ok());
+/// # }
+/// ```
+pub type RateLimiter = rate_limiter::RateLimiter<Atomic>;
+
+/// A rate limiter shared by threads, whose quota can be replaced while it is in use.
+pub type LiveRateLimiter = rate_limiter::RateLimiter<cell::Live<Atomic>>;
+
+/// A rate limiter for each of up to `N` keys (a power of two), shared by threads through a mutex.
+pub type KeyedRateLimiter<Key, const N: usize> = rate_limiter::KeyedRateLimiter<Locked, Key, N>;
+
+/// A client-side throttler, shared by threads through a mutex.
+pub type Throttle = throttle::Throttle<Locked>;
+
+/// A limit of calls at once that follows the algorithm `A`: its counters are shared by threads without a lock, what was learned
+/// through a mutex that each call takes once, at its end.
+///
+/// ```
+/// use core::time::Duration;
+/// use failsoft_tokio::adaptive::{Config, Gradient2, Windowed};
+/// use failsoft_tokio::{AdaptiveLimit, Pipeline, Tokio, valid};
+///
+/// static LIMIT: AdaptiveLimit<Windowed<Gradient2>> = AdaptiveLimit::new(valid!(
+///     Config::new(valid!(Windowed::new(valid!(Gradient2::new().validate())).validate()))
+///         .with_queue(100, Duration::from_millis(50))
+///         .validate()
+/// ));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let pipeline = Pipeline::new(Tokio).layer(&LIMIT);
+/// assert!(pipeline.call(async |_| Ok::<_, ()>(7)).await.is_ok());
+/// # }
+/// ```
+pub type AdaptiveLimit<A, O = ()> = adaptive::AdaptiveLimit<Atomic, Locked, A, ThreadQueue, O>;
+
+/// A budget of retries to which each call deposits a part of one, shared by threads through a mutex.
+pub type TokenBudget = budget::TokenBudget<Locked>;
+
+/// A budget of so many tokens in all, shared by threads without a lock.
+pub type QuotaBudget = budget::QuotaBudget<Atomic>;
+
+/// A budget that failures empty and successes fill, shared by threads without a lock.
+pub type RetryThrottle = budget::RetryThrottle<Atomic>;
+
+/// A budget by the calls in flight, shared by threads without a lock.
+pub type ConcurrentBudget = budget::ConcurrentBudget<Atomic>;
+
+/// Chaos of one kind, whose plan is shared by threads, without a lock.
+pub type Chaos<I, O = ()> = chaos::Chaos<Atomic, I, O>;
+
+/// An adaptive rate shared by threads, through a mutex.
+pub type AdaptiveRate<O = ()> = adaptive_rate::AdaptiveRate<Locked, O>;

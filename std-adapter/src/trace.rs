@@ -1,5 +1,8 @@
 //! Events through the `tracing` facade.
 
+use failsoft_core::adaptive::LimitChange;
+use failsoft_core::adaptive_rate::{Rate, RateCut};
+use failsoft_core::chaos::Injected;
 use failsoft_core::circuit_breaker::{StateKind, Transition};
 use failsoft_core::degradation::{Level, LevelChange};
 use failsoft_core::hedge::Hedged;
@@ -8,7 +11,8 @@ use failsoft_core::{Instant, Observer};
 
 /// An observer for every policy: one `tracing` event per event, under the name of the policy's instance.
 ///
-/// What takes function away is a warning, what brings it back is information, a retry or a hedge is for debugging.
+/// What takes function away is a warning, what brings it back or is injected on purpose is information, a retry or a hedge is for
+/// debugging.
 #[derive(Clone, Copy, Debug)]
 pub struct Tracing {
     name: &'static str,
@@ -47,6 +51,28 @@ impl Observer<Hedged> for Tracing {
             Hedged::Started { hedge, attempt } => tracing::debug!(name = self.name, attempt, hedge, "hedge started"),
             Hedged::Won { hedge, attempt } => tracing::debug!(name = self.name, attempt, hedge, "hedge won"),
         }
+    }
+}
+
+impl Observer<LimitChange> for Tracing {
+    fn observe(&self, event: &LimitChange) {
+        let LimitChange { from, to } = *event;
+        tracing::debug!(name = self.name, from, to, "adaptive limit");
+    }
+}
+
+impl Observer<Injected> for Tracing {
+    fn observe(&self, event: &Injected) {
+        tracing::info!(name = self.name, call = event.call, kind = ?event.kind, "chaos injected");
+    }
+}
+
+/// Rates in millionths of a call per second.
+impl Observer<RateCut> for Tracing {
+    fn observe(&self, event: &RateCut) {
+        let RateCut { from, to, measured, at } = *event;
+        let (from, to, measured) = (from.map(Rate::as_millionths), to.as_millionths(), measured.as_millionths());
+        tracing::warn!(name = self.name, from, to, measured, at = at.as_nanos(), "adaptive rate");
     }
 }
 

@@ -7,12 +7,14 @@ use core::fmt::{self, Write};
 use core::time::Duration;
 use std::sync::{Arc, Mutex};
 
+use failsoft_tokio::adaptive::Aimd;
+use failsoft_tokio::chaos::{self, Fault, Latency};
 use failsoft_tokio::circuit_breaker::ConsecutiveFailures;
 use failsoft_tokio::degradation::{Criticality, Service};
 use failsoft_tokio::hedge::FixedDelay;
 use failsoft_tokio::{
-    Backoff, CircuitBreaker, Degradation, Hedge, Idempotent, Instant, Jitter, Pipeline, RetryPolicy, Tokio, Tracing,
-    circuit_breaker, degradation, retry, valid,
+    AdaptiveLimit, AdaptiveRate, Backoff, Chaos, CircuitBreaker, Degradation, Hedge, Idempotent, Instant, Jitter,
+    Pipeline, Ratio, RetryPolicy, Tokio, Tracing, adaptive, adaptive_rate, circuit_breaker, degradation, retry, valid,
 };
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
@@ -140,6 +142,24 @@ fn each_hedge_and_the_winner_is_one_debug_event() {
 }
 
 #[test]
+fn each_injection_is_information() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let always = chaos::Config::new(1).with_rate(Ratio::ONE).validate().unwrap();
+    let slow = Latency::new(Duration::from_millis(5));
+    let pipeline = Pipeline::new(Tokio)
+        .layer(Chaos::with_observer(always, slow, Tracing::new("slow")))
+        .layer(Chaos::with_observer(always, Fault::new(|_| "injected"), Tracing::new("faulty")));
+    let seen = notes(|| {
+        assert!(runtime.block_on(pipeline.call(async |_| Ok(()))).is_err());
+    });
+    let expected = [
+        (Level::INFO, "message=chaos injected name=\"slow\" call=1 kind=Latency(5ms)"),
+        (Level::INFO, "message=chaos injected name=\"faulty\" call=1 kind=Fault"),
+    ];
+    assert_eq!(seen, expected.map(|(level, text)| (level, text.to_owned())));
+}
+
+#[test]
 fn a_level_that_falls_is_a_warning_and_one_that_rises_is_information() {
     let config = degradation::Config::new().with_dwell(Duration::from_secs(5)).with_recovery(1).validate().unwrap();
     let shop = Degradation::<1, degradation::DegradationLevel, (), _>::with_observer(config, Tracing::new("shop"));
@@ -153,6 +173,35 @@ fn a_level_that_falls_is_a_warning_and_one_that_rises_is_information() {
     let expected = [
         (Level::WARN, "message=degradation level name=\"shop\" from=Full to=Degraded at=1000000000"),
         (Level::INFO, "message=degradation level name=\"shop\" from=Degraded to=Full at=7000000000"),
+    ];
+    assert_eq!(seen, expected.map(|(level, text)| (level, text.to_owned())));
+}
+
+#[test]
+fn each_change_of_an_adaptive_limit_is_one_debug_event() {
+    let aimd = valid!(Aimd::new().validate());
+    let config = valid!(adaptive::Config::new(aimd).with_limits(1, 20, 100).validate());
+    let limit: AdaptiveLimit<Aimd, _> = AdaptiveLimit::with_observer(config, Tracing::new("search"));
+    let seen = notes(|| {
+        limit.try_acquire(at(1)).unwrap().dropped();
+        limit.try_acquire(at(1)).unwrap().success();
+    });
+    assert_eq!(seen, [(Level::DEBUG, "message=adaptive limit name=\"search\" from=20 to=18".to_owned())]);
+}
+
+#[test]
+fn each_cut_of_a_rate_is_a_warning() {
+    let config = valid!(adaptive_rate::Config::new().validate());
+    let limiter: AdaptiveRate<_> = AdaptiveRate::with_observer(config, Tracing::new("tables"));
+    let seen = notes(|| {
+        limiter.record(false, &at(1));
+        limiter.record(false, &at(2));
+        limiter.record(true, &at(2));
+        limiter.record(true, &at(3));
+    });
+    let expected = [
+        (Level::WARN, "message=adaptive rate name=\"tables\" to=672000 measured=960000 at=2000000000"),
+        (Level::WARN, "message=adaptive rate name=\"tables\" from=672000 to=500000 measured=1792000 at=3000000000"),
     ];
     assert_eq!(seen, expected.map(|(level, text)| (level, text.to_owned())));
 }

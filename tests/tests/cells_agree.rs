@@ -1,7 +1,9 @@
 //! Promise 10, on the host: the same script through every kind of cell gives the same events to the byte.
 
 use embassy_sync::blocking_mutex::raw::{CriticalSectionRawMutex, NoopRawMutex};
-use failsoft_core::cell::{CriticalSection, Local};
+use failsoft_core::cell::{CellKind, CriticalSection, Local};
+use failsoft_core::chaos::{Chaos, Config, Fault, Progress};
+use failsoft_core::{Ratio, valid};
 use failsoft_embassy::Raw;
 use failsoft_replay::replay;
 use failsoft_tokio::{Atomic, Locked};
@@ -58,7 +60,35 @@ fn the_script_visits_every_state_and_every_kind_of_answer() {
         "Some(Attempts)",
         "Retrying",
         "ConfigError",
+        "Fault",
+        "Latency(",
+        "reason: RateExceeded",
+        "reason: Throttled",
+        "reason: LimitReached",
+        "reason: PriorityTooLow",
+        "retry false",
+        "Started",
+        "Won",
+        "LimitChange",
     ] {
         assert!(log.contains(word), "the script never shows `{word}`");
     }
+}
+
+/// The calls among the first hundred that chaos hits.
+fn hit<K: CellKind<Progress>>() -> Vec<u32> {
+    let config = valid!(Config::new(0x5EED).with_rate(Ratio::percent(10)).validate());
+    let chaos = Chaos::<K, _>::new(config, Fault::new(|_| ()));
+    (0..100).filter_map(|_| chaos.next_call()).map(|hit| hit.call).collect()
+}
+
+#[test]
+fn chaos_hits_the_same_calls_in_every_cell() {
+    const HIT: [u32; 6] = [36, 54, 56, 79, 93, 97];
+    assert_eq!(hit::<Local>(), HIT);
+    assert_eq!(hit::<CriticalSection>(), HIT);
+    assert_eq!(hit::<Raw<NoopRawMutex>>(), HIT);
+    assert_eq!(hit::<Raw<CriticalSectionRawMutex>>(), HIT);
+    assert_eq!(hit::<Locked>(), HIT);
+    assert_eq!(hit::<Atomic>(), HIT);
 }

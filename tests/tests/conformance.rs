@@ -143,3 +143,16 @@ fn a_rule_excuses_only_what_it_is_about() {
     let other = vector(0, 10).replace("\"attempt\"", "\"colour\"");
     assert_eq!(ended(&other), "0 passed, 1 failed, 0 skipped", "another difference than the rule's");
 }
+
+#[test]
+fn a_root_is_compared_to_a_millionth_and_no_further() {
+    let vector = |seconds: &str| {
+        format!(
+            r#"{{"id": "x", "pattern": "adaptive_concurrency", "config": {{"dialect": "aws", "kind": "cubic", "start_rate": 10}}, "steps": [{{"op": "snapshot", "expect": {{"k_s": {seconds}}}}}]}}"#
+        )
+    };
+    let ended = |seconds| last_line(&text(&conformance("root", &[&vector(seconds)], &[])).1).to_owned();
+    assert_eq!(ended("1.9574338205844317"), "1 passed, 0 failed, 0 skipped");
+    assert_eq!(ended("1.957434820"), "1 passed, 0 failed, 0 skipped");
+    assert_eq!(ended("1.957434822"), "0 passed, 1 failed, 0 skipped");
+}

@@ -8,6 +8,7 @@ use core::time::Duration;
 use allocation_counter::measure;
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use failsoft_core::cell::{CriticalSection, Local};
+use failsoft_core::chaos::{self, Behaviour, Chaos, Fake, Fault, Latency};
 use failsoft_core::circuit_breaker::{
     CircuitBreaker, Config, ConsecutiveFailures, FailureMeter, FailureRate, StateKind, Transition, Trip,
 };
@@ -148,6 +149,22 @@ fn the_whole_pipeline_allocates_nothing_whatever_the_operation_does() {
 }
 
 #[test]
+fn chaos_of_every_kind_allocates_nothing() {
+    const HALF: Ratio = Ratio::percent(50);
+    none("four kinds in a row", || {
+        let executor = VirtualExecutor::new();
+        let plan = |seed| chaos::Config::new(seed).with_rate(HALF).validate().expect("valid");
+        let pipeline = Pipeline::new(&executor)
+            .layer(Chaos::<Atomic, _>::new(plan(1), Latency::new(Duration::from_millis(5))))
+            .layer(Chaos::<Atomic, _>::new(plan(2), Behaviour::new(async |_| {})))
+            .layer(Chaos::<Locked, _>::new(plan(3), Fake::new(|_| Ok(0))))
+            .layer(Chaos::<Atomic, _>::new(plan(4), Fault::new(|_| "injected")));
+        let failed = (0..1_000).filter(|_| executor.run(pipeline.call(async |_| Ok(1))).expect("it ends").is_err());
+        assert!((200..300).contains(&failed.count()));
+    });
+}
+
+#[test]
 fn dropping_calls_halfway_allocates_nothing() {
     none("dropped", || {
         let executor = VirtualExecutor::new();
@@ -283,4 +300,22 @@ fn running_on_a_plain_thread_allocates_the_same_each_time_and_keeps_nothing() {
     let (first, second) = (measure(call), measure(call));
     assert_eq!(first, second);
     assert_eq!((first.count_total, first.bytes_current), (1, 0));
+}
+
+/// Takes everything and keeps nothing.
+struct Nothing;
+
+impl core::fmt::Write for Nothing {
+    fn write_str(&mut self, _: &str) -> core::fmt::Result {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_script_through_every_policy_allocates_nothing_in_any_cell() {
+    use failsoft_replay::replay;
+    let done = |result: core::fmt::Result| assert!(result.is_ok());
+    none("one thread", || done(replay::<Local, Local>(1, 500, &mut Nothing)));
+    none("critical sections", || done(replay::<CriticalSection, CriticalSection>(1, 500, &mut Nothing)));
+    none("atomic words and mutexes", || done(replay::<Atomic, Locked>(1, 500, &mut Nothing)));
 }

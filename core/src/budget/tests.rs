@@ -46,7 +46,7 @@ fn deposits_last_for_their_time_and_the_floor_always() {
             let least = i64::from(floor) * 10_000 * i64::try_from(ttl).expect("small") / 1_000;
             let balance = alive(&moved) + least;
             assert_eq!(i64::from(budget.balance(&clock)), balance.max(0) / 10_000, "seed {seed}, step {step}");
-            if rng.next() % 3 == 0 {
+            if rng.next().is_multiple_of(3) {
                 let paid = budget.try_retry(&mut (), MENDABLE, &clock);
                 assert_eq!(paid, balance >= 10_000, "seed {seed}, step {step}");
                 moved.extend(paid.then_some((now / slice, -10_000)));

@@ -6,6 +6,7 @@ use core::time::Duration;
 use super::RetryBudget;
 use crate::cell::{CellKind, Fresh, StateCell};
 use crate::config::{ConfigError, Valid, refuse};
+use crate::math::divide;
 use crate::outcome::{Outcome, Verdict};
 use crate::ratio::Ratio;
 use crate::time::{Clock, Span};
@@ -78,17 +79,16 @@ impl TokenConfig {
     /// What is always there, over the time that deposits last.
     fn floor(&self) -> i64 {
         let a_second = i64::from(self.minimum_per_second).saturating_mul(RETRY);
-        let millis = i64::try_from(self.ttl.as_nanos() / 1_000_000).unwrap_or(i64::MAX);
+        let millis = i64::try_from(divide(self.ttl.as_nanos(), 1_000_000)).unwrap_or(i64::MAX);
         a_second.saturating_mul(millis) / 1_000
     }
 
     const fn slice(&self) -> Span {
-        Span::from_nanos(self.ttl.as_nanos() / SLICES as u64)
+        Span::from_nanos(divide(self.ttl.as_nanos(), SLICES as u64))
     }
 }
 
 /// A retry, in hundredths of a percent of one.
-#[expect(clippy::cast_lossless, reason = "`From` is not const")]
 const RETRY: i64 = Ratio::ONE.as_basis_points() as i64;
 
 /// What was deposited, less what was taken, in hundredths of a percent of a retry.

@@ -4,7 +4,7 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 
-use super::{Bulkhead, Permit, Slots, Tally, WaitQueue};
+use super::{Bulkhead, Permit, Priority, Slots, Tally, WaitQueue};
 use crate::cell::CellKind;
 use crate::executor::Executor;
 use crate::failure::{Reason, Rejected};
@@ -26,7 +26,7 @@ impl Waiting {
     pub(super) fn poll<K, Q, X>(
         &mut self,
         bulkhead: &Bulkhead<K, Q>,
-        weight: u32,
+        (weight, priority): (u32, Priority),
         sleep: Pin<&mut Option<X::Sleep>>,
         executor: &X,
         cx: &mut Context<'_>,
@@ -37,7 +37,7 @@ impl Waiting {
         X: Executor,
     {
         match self.place {
-            None => match bulkhead.join(weight, cx.waker()) {
+            None => match bulkhead.join(weight, priority, cx.waker()) {
                 Ok(None) => return Poll::Ready(Ok(())),
                 Ok(Some(id)) => {
                     let span = bulkhead.config.longest_wait;
@@ -81,6 +81,7 @@ pin_project_lite::pin_project! {
     {
         bulkhead: &'b Bulkhead<K, Q>,
         weight: u32,
+        priority: Priority,
         executor: X,
         waiting: Waiting,
         #[pin]
@@ -108,7 +109,13 @@ where
     X: Executor,
 {
     pub(super) const fn new(bulkhead: &'b Bulkhead<K, Q>, weight: u32, executor: X) -> Self {
-        Self { bulkhead, weight, executor, waiting: Waiting::NOT_YET, sleep: None }
+        Self { bulkhead, weight, priority: Priority::CRITICAL, executor, waiting: Waiting::NOT_YET, sleep: None }
+    }
+
+    /// With another priority than the highest: rejected at once where a permit would have to be waited for.
+    pub const fn with_priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
     }
 }
 
@@ -123,7 +130,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let (bulkhead, weight): (&'b Bulkhead<K, Q>, u32) = (*this.bulkhead, *this.weight);
-        let waited = ready!(this.waiting.poll(bulkhead, weight, this.sleep, this.executor, cx));
+        let waited = ready!(this.waiting.poll(bulkhead, (weight, *this.priority), this.sleep, this.executor, cx));
         Poll::Ready(waited.map(|()| Permit { bulkhead, weight }))
     }
 }

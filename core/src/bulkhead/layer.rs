@@ -4,7 +4,7 @@ use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 
-use super::{Bulkhead, Permit, Slots, Tally, WaitQueue, Waiting};
+use super::{Bulkhead, Permit, Priority, Slots, Tally, WaitQueue, Waiting};
 use crate::cell::CellKind;
 use crate::executor::Executor;
 use crate::pipeline::{Answer, Layer, Next, Part, REJECTED, Role, Scope};
@@ -23,7 +23,7 @@ pin_project_lite::pin_project! {
     }
 }
 
-/// A bulkhead of which each call takes several permits.
+/// A bulkhead of which each call takes so many permits, at some priority.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Weighted<'b, K, Q>
@@ -32,6 +32,19 @@ where
 {
     bulkhead: &'b Bulkhead<K, Q>,
     weight: u32,
+    priority: Priority,
+}
+
+impl<K, Q> Weighted<'_, K, Q>
+where
+    K: CellKind<Slots> + CellKind<Tally>,
+{
+    /// With another priority than the highest: calls are rejected at once where they would have to wait.
+    #[must_use]
+    pub const fn with_priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
 }
 
 impl<K, Q> Bulkhead<K, Q>
@@ -40,7 +53,7 @@ where
 {
     /// This bulkhead as a layer whose calls take `weight` permits each.
     pub const fn weighing(&self, weight: u32) -> Weighted<'_, K, Q> {
-        Weighted { bulkhead: self, weight }
+        Weighted { bulkhead: self, weight, priority: Priority::CRITICAL }
     }
 }
 
@@ -53,7 +66,8 @@ where
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.bulkhead.describe(f)?;
-        write!(f, ", {} for each call", self.weight)
+        write!(f, ", {} for each call", self.weight)?;
+        if self.priority.is_highest() { Ok(()) } else { write!(f, ", up to {} of them", self.priority.share()) }
     }
 }
 
@@ -78,12 +92,12 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Answer<T, E>> {
         let mut this = state.project();
-        let Self { bulkhead, weight } = *self;
+        let Self { bulkhead, weight, priority } = *self;
         if !*this.holds {
             let executor = scope.executor();
             // The common case first: no lock and no timer.
-            if this.waiting.place.is_some() || bulkhead.take(weight).is_err() {
-                let waited = ready!(this.waiting.poll(bulkhead, weight, this.sleep.as_mut(), executor, cx));
+            if this.waiting.place.is_some() || bulkhead.take(weight, priority).is_err() {
+                let waited = ready!(this.waiting.poll(bulkhead, (weight, priority), this.sleep.as_mut(), executor, cx));
                 this.sleep.set(None);
                 if let Err(rejected) = waited {
                     return Poll::Ready(Answer::ended(rejected, REJECTED));

@@ -965,10 +965,10 @@ fn in_a_pipeline_slow_calls_open_the_breaker_by_the_clock() {
     assert_eq!((through.count(), breaker.state()), (3, StateKind::Open));
 }
 
-fn observed_totals<'e, T: Copy + Trip>(
+fn observed_totals<T: Copy + Trip>(
     config: Config<T>,
-    events: &'e Recorder<Transition, 4>,
-) -> CircuitBreaker<Local, T, Totals<Local, &'e Recorder<Transition, 4>>> {
+    events: &Recorder<Transition, 4>,
+) -> CircuitBreaker<Local, T, Totals<Local, &Recorder<Transition, 4>>> {
     CircuitBreaker::with_observer(config.validate().expect("a good configuration"), Totals::new(events))
 }
 

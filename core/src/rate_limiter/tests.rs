@@ -76,7 +76,7 @@ fn every_answer_is_that_of_a_bucket_that_fills_with_time_whatever_the_clock_does
                 _ => now + u64::from(rng.next()) % (period / u64::from(permits) + 2),
             };
             let (count, clock) = (rng.next() % 4, nanos(now));
-            if rng.next() % 2 == 0 {
+            if rng.next().is_multiple_of(2) {
                 let found = limiter.try_acquire_many(count, &clock);
                 if count > burst {
                     assert_eq!(found.map_err(|rejected| rejected.reason()), Err(Reason::TooHeavy), "{what}");
@@ -91,7 +91,7 @@ fn every_answer_is_that_of_a_bucket_that_fills_with_time_whatever_the_clock_does
                 match (found, expected) {
                     (Ok(reservation), Ok(at)) => {
                         assert_eq!(reservation.at(), nanos(at), "{what}");
-                        if rng.next() % 3 == 0 {
+                        if rng.next().is_multiple_of(3) {
                             drop(reservation);
                             bucket.level += bucket.interval * i128::from(count);
                         } else {
@@ -99,7 +99,7 @@ fn every_answer_is_that_of_a_bucket_that_fills_with_time_whatever_the_clock_does
                         }
                     }
                     (Err(rejected), Err(at)) => assert_eq!(rejected.retry_at(), Some(nanos(at)), "{what}"),
-                    (found, expected) => panic!("{what}: {found:?}, not {expected:?}"),
+                    (found, expected) => assert_eq!(found.is_ok(), expected.is_ok(), "{what}"),
                 }
             }
             let available = bucket.level(now).div_euclid(bucket.interval) as i64;
@@ -256,7 +256,7 @@ fn a_queue_holds_so_many_permits_and_nobody_for_longer_than_the_longest_wait() {
 fn callers_wait_in_the_order_in_which_they_came_and_whoever_leaves_gives_the_last_place_back() {
     let executor = VirtualExecutor::new();
     let limiter = limiter(Config::new(1, ms(100)).with_queue(3, ms(1_000)));
-    let done = std::cell::RefCell::new(Vec::new());
+    let done = core::cell::RefCell::new(Vec::new());
     let ask = async |name: u32| {
         let result = limiter.acquire(1, &executor).await;
         done.borrow_mut().push((name, result.is_ok(), executor.elapsed()));

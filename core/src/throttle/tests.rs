@@ -18,7 +18,7 @@ fn the_probability_is_that_of_the_formula() {
     let mut rng = Rng::new(5);
     for _ in 0..20_000 {
         let requests = rng.next() >> (rng.next() % 32);
-        let accepts = (u64::from(requests) * u64::from(rng.next()) >> 32) as u32;
+        let accepts = ((u64::from(requests) * u64::from(rng.next())) >> 32) as u32;
         let (multiplier, degree) = (10_000 + rng.next() % 40_000, 1 + rng.next() % 8);
         let most = rng.next() % 10_001;
         let config = Config::new()

@@ -231,6 +231,18 @@ impl Checks {
         self.expect_within(step, Decimal::MICROSECOND, actual)
     }
 
+    /// The same for numbers that come from a root, and rates: they are kept in nanoseconds and in millionths, and 0.000001 more or less is the same.
+    ///
+    /// # Errors
+    /// An expectation that nobody knows.
+    pub fn expect_root<'a, 'x>(
+        &mut self,
+        step: &Step<'a>,
+        actual: &mut dyn FnMut(&str) -> Option<Actual<'x>>,
+    ) -> Result<'a, ()> {
+        self.expect_within(step, Decimal::MILLIONTH, actual)
+    }
+
     fn expect_within<'a, 'x>(
         &mut self,
         step: &Step<'a>,

@@ -21,6 +21,7 @@ pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()
         checks.begin(&step);
         for _ in 0..step.repeat()? {
             match vector.dialect() {
+                "envoy" => crate::adaptive::settings(vector.config, &step, checks)?,
                 "gobreaker" => breaker(vector.config, &step, checks)?,
                 "r4j" => intervals(vector.config, &step, checks)?,
                 dialect => return Err(Unsupported::Dialect(dialect)),

@@ -55,6 +55,8 @@
 use core::fmt::{self, Write};
 
 mod accrual;
+mod adaptive;
+mod adaptive_rate;
 mod breaker;
 mod budget;
 mod bulkhead;
@@ -108,6 +110,7 @@ pub fn judge(vector: &Vector<'_>, checks: &mut Checks) -> Verdict {
 // Apart, so that one pattern's state is off the stack before the next one's is on it.
 fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
     match vector.pattern {
+        "adaptive_concurrency" => adaptive::run(vector, checks),
         "adaptive_throttle" => throttle::run(vector, checks),
         "breaker_metrics" | "circuit_breaker" => breaker::run(vector, checks),
         "bulkhead" => bulkhead::run(vector, checks),
@@ -116,6 +119,7 @@ fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
         "failure_accrual" => accrual::run(vector, checks),
         "hedging" => hedging::run(vector, checks),
         "rate_limiter" => limiter::run(vector, checks),
+        "rate_meter" => adaptive_rate::run(vector, checks),
         "retry" => retry::run(vector, checks),
         "retry_budget" => budget::run(vector, checks),
         "retry_delay" => delay::run(vector, checks),

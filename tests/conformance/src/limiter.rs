@@ -182,6 +182,7 @@ fn per_second<'a>(config: Object<'a>, rate: Decimal) -> Result<'a, Config> {
         true => (rate / 1_000, Duration::from_secs(1)),
         false => (rate, Duration::from_secs(1_000)),
     };
+    // Whoever blocks does so for as long as it takes.
     Ok(Config::new(permits, period).with_burst(burst).with_queue(u32::MAX, Duration::MAX))
 }
 

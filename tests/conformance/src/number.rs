@@ -21,6 +21,9 @@ impl Decimal {
     /// A millionth of a millisecond's thousandfold: 1 µs, in milliseconds.
     pub const MICROSECOND: Self = Self { mantissa: 1, exponent: -3 };
 
+    /// A millionth.
+    pub const MILLIONTH: Self = Self { mantissa: 1, exponent: -6 };
+
     /// `self · 10^power`, where that is a whole number of 128 bits.
     fn shifted(self, power: i32) -> Option<i128> {
         let power = power.saturating_add(self.exponent.into());
@@ -53,18 +56,24 @@ impl Decimal {
         }
     }
 
-    /// So many milliseconds, rounded to whole nanoseconds; `None` below zero and above 584 years.
+    /// In millionths, rounded to whole ones; `None` below zero and above 64 bits.
     #[must_use]
-    pub fn nanos(self) -> Option<u64> {
-        let nanos = match self.shifted(6) {
-            Some(nanos) => nanos,
-            // A part of a nanosecond: to the nearest one.
+    pub fn millionths(self) -> Option<u64> {
+        let millionths = match self.shifted(6) {
+            Some(millionths) => millionths,
+            // A part of a millionth: to the nearest one.
             None => {
                 let below = ten(u32::from(self.exponent.unsigned_abs()).checked_sub(6)?)?;
                 rounded(self.mantissa.into(), below)?
             }
         };
-        u64::try_from(nanos).ok()
+        u64::try_from(millionths).ok()
+    }
+
+    /// So many milliseconds, rounded to whole nanoseconds; `None` below zero and above 584 years.
+    #[must_use]
+    pub fn nanos(self) -> Option<u64> {
+        self.millionths()
     }
 
     /// As a share of one, where it is a whole number of hundredths of a percent.

@@ -9,40 +9,116 @@
 use core::fmt::{self, Write};
 use core::time::Duration;
 
+use failsoft_core::adaptive::{Measured, MovingAverage, NoMemory, Remembered, Spread, Sum, Trending, Window};
 use failsoft_core::backoff::{Backoff, Jitter};
+use failsoft_core::budget::{InFlight, Tokens, Used};
 use failsoft_core::bulkhead::{self, Bulkhead, LocalQueue, Slots, Tally};
 use failsoft_core::cell::CellKind;
+use failsoft_core::chaos::{self, Chaos, Fault, Hit, Injected, Latency};
 use failsoft_core::circuit_breaker::{
-    Abandoned, CircuitBreaker, Config, ConsecutiveFailures, FailureMeter, FailureRate, Permit, State, Transition, Trip,
-    trip::{Consecutive, Drained, Ring},
+    Abandoned, AverageOfCalls, CircuitBreaker, Config, ConsecutiveFailures, CountBased, Counts, FailureMeter,
+    FailureRate, Permit, State, TimeBased, Transition, Trip,
+    trip::{CallsAverage, Consecutive, Drained, Ring},
 };
 use failsoft_core::degradation::{self, Criticality, Degradation, DegradationLevel, Health, LevelChange, Service};
 use failsoft_core::fallback::Fallback;
+use failsoft_core::quantile::Sketch;
+use failsoft_core::rate_limiter::{Arrival, Arrivals};
 use failsoft_core::retry::{self, RetryPolicy, Retrying};
 use failsoft_core::testing::{ManualClock, Recorder, Script, Step, VirtualExecutor};
+use failsoft_core::throttle;
 use failsoft_core::timeout::Timeout;
+use failsoft_core::window::{CountWindow, TimeWindow};
 use failsoft_core::{Failure, Pipeline, Ratio, Rng, Verdict, valid};
+
+mod limits;
+
+pub use limits::KEYS;
 
 /// The seed of the script that the host and the chips compare.
 pub const SEED: u64 = 0x5EED;
 /// Its steps, for each policy: enough to visit every state, few enough for a chip's log.
 pub const STEPS: u32 = 600;
 
+/// A way to share the states that fit two words.
+pub trait Words:
+    CellKind<State<Consecutive>>
+    + CellKind<State<Ring>>
+    + CellKind<State<Drained>>
+    + CellKind<State<CallsAverage>>
+    + CellKind<Slots>
+    + CellKind<Tally>
+    + CellKind<chaos::Progress>
+    + CellKind<Arrival>
+    + CellKind<Used>
+    + CellKind<InFlight>
+{
+}
+
+impl<K> Words for K where
+    K: CellKind<State<Consecutive>>
+        + CellKind<State<Ring>>
+        + CellKind<State<Drained>>
+        + CellKind<State<CallsAverage>>
+        + CellKind<Slots>
+        + CellKind<Tally>
+        + CellKind<chaos::Progress>
+        + CellKind<Arrival>
+        + CellKind<Used>
+        + CellKind<InFlight>
+{
+}
+
+/// A way to share the larger states.
+pub trait Tables:
+    CellKind<Health<(), 3>>
+    + CellKind<State<CountWindow<2>>>
+    + CellKind<State<TimeWindow<Counts, 5>>>
+    + CellKind<Arrivals<u32, KEYS>>
+    + CellKind<throttle::Window>
+    + CellKind<Tokens>
+    + CellKind<Sketch>
+    + CellKind<Remembered<NoMemory>>
+    + CellKind<Remembered<Measured>>
+    + CellKind<Remembered<Window<MovingAverage, Sum>>>
+    + CellKind<Remembered<Window<Trending, Spread>>>
+{
+}
+
+impl<K> Tables for K where
+    K: CellKind<Health<(), 3>>
+        + CellKind<State<CountWindow<2>>>
+        + CellKind<State<TimeWindow<Counts, 5>>>
+        + CellKind<Arrivals<u32, KEYS>>
+        + CellKind<throttle::Window>
+        + CellKind<Tokens>
+        + CellKind<Sketch>
+        + CellKind<Remembered<NoMemory>>
+        + CellKind<Remembered<Measured>>
+        + CellKind<Remembered<Window<MovingAverage, Sum>>>
+        + CellKind<Remembered<Window<Trending, Spread>>>
+{
+}
+
 /// Runs the script of `seed`, with `steps` steps for each policy, and writes its log.
-///
-/// `W` holds the states that fit two words, `T` the table of the degradation's services.
 ///
 /// # Errors
 /// Only what `log` returns.
-pub fn replay<W, T>(seed: u64, steps: u32, log: &mut impl Write) -> fmt::Result
-where
-    W: CellKind<State<Consecutive>>
-        + CellKind<State<Ring>>
-        + CellKind<State<Drained>>
-        + CellKind<Slots>
-        + CellKind<Tally>,
-    T: CellKind<Health<(), 3>>,
-{
+pub fn replay<W: Words, T: Tables>(seed: u64, steps: u32, log: &mut impl Write) -> fmt::Result {
+    breakers::<W, T>(seed, steps, log)?;
+    bulkhead::<W>(seed, steps, log)?;
+    degradation::<T>(seed, steps, log)?;
+    pipeline::<W>(seed, steps, log)?;
+    chaos::<W>(seed, steps, log)?;
+    limits::rate_limiter::<W>(seed, steps, log)?;
+    limits::keyed::<T>(seed, steps, log)?;
+    limits::throttle::<T>(seed, steps, log)?;
+    limits::budgets::<W, T>(seed, steps / 2, log)?;
+    limits::hedge::<T>(seed, steps / 4, log)?;
+    limits::adaptives::<W, T>(seed, steps, log)
+}
+
+fn breakers<W: Words, T: Tables>(seed: u64, steps: u32, log: &mut impl Write) -> fmt::Result {
     let common = Config::new()
         .with_open_for(Duration::from_millis(300))
         .with_trials(2, 4)
@@ -62,9 +138,14 @@ where
         steps,
         log,
     )?;
-    bulkhead::<W>(seed, steps, log)?;
-    degradation::<T>(seed, steps, log)?;
-    pipeline::<W>(seed, steps, log)
+    let average = valid!(AverageOfCalls::new(Ratio::percent(60), 20));
+    breaker::<W, _>("average", common.with_trip(average.with_minimum_calls(5)), seed, steps, log)?;
+    let half = Ratio::percent(50);
+    let slow = Duration::from_millis(200);
+    let calls = CountBased::<2>::new(half, 40).and_then(|trip| trip.with_slow_rate(half, slow)?.with_minimum_calls(10));
+    breaker::<T, _>("last calls", common.with_trip(calls.map_err(|_| fmt::Error)?), seed, steps, log)?;
+    let lately = TimeBased::<5>::of_slow(half, slow, Duration::from_secs(5));
+    breaker::<T, _>("last seconds", common.with_trip(lately.map_err(|_| fmt::Error)?), seed, steps, log)
 }
 
 /// Draws of one policy's script.
@@ -241,4 +322,32 @@ where
         executor.jump_to(failsoft_core::Clock::now(&executor).saturating_add(draws.pause()));
     }
     writeln!(log, "{:?}", bulkhead.snapshot())
+}
+
+fn chaos<K: CellKind<chaos::Progress>>(seed: u64, steps: u32, log: &mut impl Write) -> fmt::Result {
+    let config = |seed, rate| chaos::Config::new(seed).with_rate(rate).validate().map_err(|_| fmt::Error);
+    let (faults, delays) = (config(seed, Ratio::percent(20))?, config(!seed, Ratio::percent(50))?);
+    let latency = valid!(Latency::between(Duration::from_millis(1), Duration::from_millis(50)));
+    let events = Recorder::<Injected, 4>::new();
+    let faults = Chaos::<K, _, _>::with_observer(faults, Fault::new(|hit: Hit| hit), &events);
+    let delays = Chaos::<K, _, _>::with_observer(delays, latency, &events);
+    let executor = VirtualExecutor::<8>::seeded(seed);
+    let pipeline = Pipeline::new(&executor).layer(&faults).layer(&delays);
+    let mut draws = Draws::new(seed, 5);
+    writeln!(log, "# chaos")?;
+    for step in 0..steps {
+        match draws.below(20) {
+            0 => delays.set_enabled(!delays.is_enabled()),
+            1 => writeln!(log, "{step} {:?}", delays.set_rate(Ratio::basis_points(draws.below(12_000))))?,
+            2 => writeln!(log, "{step} {faults:?} {delays:?}")?,
+            _ => {
+                let result = executor.run(pipeline.call(async |_| Ok(())));
+                writeln!(log, "{step} {result:?} after {:?}", executor.elapsed())?;
+            }
+        }
+        for event in events.take() {
+            writeln!(log, "  {event:?}")?;
+        }
+    }
+    Ok(())
 }

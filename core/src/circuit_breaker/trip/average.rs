@@ -20,14 +20,21 @@ const fn scaled(a: u64, b: u64) -> u64 {
 /// e^−x, for `x` in 2^−32.
 const fn decay(x: u64) -> u64 {
     // 1/k in 2^−32.
-    const INVERSE: [u64; 13] = {
-        let (mut inverse, mut k) = ([WHOLE; 13], 1);
-        while k < 13 {
-            inverse[k] = WHOLE / k as u64;
-            k += 1;
-        }
-        inverse
-    };
+    const INVERSE: [u64; 13] = [
+        WHOLE,
+        WHOLE,
+        WHOLE / 2,
+        WHOLE / 3,
+        WHOLE / 4,
+        WHOLE / 5,
+        WHOLE / 6,
+        WHOLE / 7,
+        WHOLE / 8,
+        WHOLE / 9,
+        WHOLE / 10,
+        WHOLE / 11,
+        WHOLE / 12,
+    ];
     /// e^−1.
     const INVERSE_E: u64 = 1_580_030_169;
     // Below 2^−32 from here on.

@@ -1,0 +1,616 @@
+use core::cell::Cell;
+use core::future::Future;
+use core::task::{Context, Waker};
+use std::boxed::Box;
+use std::format;
+use std::string::ToString;
+use std::vec::Vec;
+
+use super::*;
+use crate::Ratio;
+use crate::cell::Local;
+use crate::failure::Reason;
+use crate::outcome::Verdict;
+use crate::pipeline::{Pipeline, Standard};
+use crate::queue::LocalQueue;
+use crate::rng::Rng;
+use crate::testing::{ManualClock, Recorder, Script, Step, VirtualExecutor};
+use crate::timeout::Timeout;
+
+type Test = Result<(), Box<dyn core::error::Error>>;
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// An algorithm on its own.
+struct Alone<A: Algorithm> {
+    config: Config<A>,
+    learned: Remembered<A::Memory>,
+}
+
+impl<A: Algorithm> Alone<A> {
+    fn new(algorithm: Result<Valid<A>, ConfigError>, (min, initial, max): (u32, u32, u32)) -> Self {
+        let config = Config::new(algorithm.expect("valid")).with_limits(min, initial, max);
+        Self { config: config.validate().expect("valid").get(), learned: Remembered::FRESH }
+    }
+
+    fn record(&mut self, sample: Sample) -> u32 {
+        let Config { algorithm, limits, .. } = self.config;
+        self.learned.advance(&self.config, |memory, limit| algorithm.record(memory, limit, &sample, &limits)).to
+    }
+
+    /// A call of so many milliseconds that ended a second after the one before.
+    fn took(&mut self, millis: u64, in_flight: u32) -> u32 {
+        self.took_at(0, millis, in_flight)
+    }
+
+    fn took_at(&mut self, ended: u64, millis: u64, in_flight: u32) -> u32 {
+        let ended = Instant::from_millis(1_000_000 + ended);
+        self.record(Sample { latency: Span::of(ms(millis)), in_flight, dropped: false, ended })
+    }
+
+    fn dropped(&mut self, millis: u64, in_flight: u32) -> u32 {
+        let ended = Instant::from_millis(1_000_000);
+        self.record(Sample { latency: Span::of(ms(millis)), in_flight, dropped: true, ended })
+    }
+
+    fn timeout_at(&mut self, at: u64) -> u32 {
+        let Config { algorithm, limits, .. } = self.config;
+        let now = Instant::from_millis(1_000_000 + at);
+        self.learned.advance(&self.config, |memory, limit| algorithm.handle_timeout(memory, limit, &limits, now)).to
+    }
+
+    fn memory(&self) -> &A::Memory {
+        &self.learned.memory
+    }
+}
+
+#[test]
+fn aimd_rises_by_one_while_half_is_in_use_and_falls_by_a_share_when_a_call_is_dropped() {
+    let mut aimd = Alone::new(Aimd::new().validate(), (20, 20, 22));
+    assert_eq!(aimd.took(1, 9), 20, "less than half of it is in use");
+    assert_eq!([aimd.took(1, 10), aimd.took(1, 11), aimd.took(1, 11)], [21, 22, 22]);
+    assert_eq!([aimd.dropped(0, 0), aimd.dropped(0, 0)], [20, 20], "rounded down to 19, and not below 20");
+    let mut aimd = Alone::new(Aimd::new().with_timeout(ms(100)).validate(), (1, 30, 200));
+    assert_eq!([aimd.took(100, 30), aimd.took(101, 30)], [31, 27], "what takes too long counts as dropped");
+}
+
+fn fixed_vegas() -> Vegas {
+    Vegas::new().with_alpha(Amount::Fixed(3)).with_beta(Amount::Fixed(6))
+}
+
+#[test]
+fn vegas_goes_by_how_many_calls_wait() {
+    for (latency, in_flight, next) in [
+        (10, 10, 16), // nobody waits: up by all of beta
+        (12, 10, 11), // two: up by one
+        (14, 14, 10), // three: just right
+        (25, 10, 10), // six
+        (26, 10, 9),  // seven: down by one
+        (10, 4, 10),  // less than half of the limit is in use: who could tell
+    ] {
+        let mut vegas = Alone::new(fixed_vegas().validate(), (1, 10, 20));
+        assert_eq!(vegas.took(10, in_flight), 10, "the first is the latency without load");
+        assert_eq!(vegas.took(latency, in_flight), next, "{latency} ms");
+    }
+    let mut vegas = Alone::new(Vegas::new().validate(), (1, 10_000, 20_000));
+    assert_eq!([vegas.took(10_000, 5_000), vegas.took(10_000, 6_000)], [10_000, 10_024], "six times log₁₀");
+    let half = Vegas::new().with_smoothing(Ratio::percent(50)).with_decrease(Amount::Share(Ratio::percent(50)));
+    let mut vegas = Alone::new(half.validate(), (1, 100, 200));
+    assert_eq!([vegas.took(10, 100), vegas.took(20, 100), vegas.took(20, 100)], [100, 75, 56]);
+    assert_eq!(vegas.dropped(10, 0), 42, "a drop needs no load to be believed");
+}
+
+#[test]
+fn vegas_measures_the_latency_without_load_anew() {
+    let mut vegas = Alone::new(fixed_vegas().with_probe_multiplier(2).validate(), (1, 10, 10));
+    assert_eq!(vegas.took(10, 10), 10);
+    let limits: Vec<u32> = (0..40).map(|_| vegas.took(100, 10)).collect();
+    let lowest = *limits.iter().min().expect("forty");
+    assert!(lowest < 10, "it seems overloaded: {limits:?}");
+    assert_eq!(limits.last(), Some(&10), "until the latency is found to be what it is now: {limits:?}");
+}
+
+#[test]
+fn gradient2_rises_by_its_queue_smoothed_and_never_falls_by_more_than_half() {
+    let mut gradient = Alone::new(Gradient2::new().validate(), (20, 20, 200));
+    // Four times a fifth is 0.8.
+    let rising: Vec<u32> = (0..5).map(|_| gradient.took(10, 20)).collect();
+    assert_eq!(rising, [20, 21, 22, 23, 24]);
+    assert_eq!(gradient.took(15, 24), 24, "within the tolerance: still up");
+    assert_eq!(gradient.took(10_000, 11), 24, "less than half of it is in use");
+    // The long average is still far below: 24.8 · ½ + 4, a fifth of the way.
+    assert_eq!(gradient.took(1_000_000, 25), 23);
+}
+
+#[test]
+fn gradient2_comes_down_from_a_long_overload_faster_than_its_average() {
+    let mut gradient = Alone::new(Gradient2::new().validate(), (1, 20, 200));
+    for _ in 0..10 {
+        gradient.took(100, 0);
+    }
+    let long = gradient.memory().value().as_nanos();
+    gradient.took(10, 0);
+    let lowered = gradient.memory().value().as_nanos();
+    // The average alone would lose 0.3 %.
+    assert!(lowered < long * 91 / 100, "{long} to {lowered}");
+}
+
+/// The published formulas in floating point, step by step from where ours stands.
+#[test]
+fn vegas_and_gradient2_follow_their_formulas_in_floating_point() {
+    fn at<A: Algorithm>(alone: &Alone<A>) -> f64 {
+        f64::from(alone.learned.estimate(&alone.config).parts()) / 1_024.0
+    }
+    for seed in 0..20 {
+        let mut rng = Rng::new(seed);
+        let smoothing = Ratio::percent(20 + 10 * (rng.next() % 9));
+        let s = f64::from(smoothing.as_basis_points()) / 10_000.0;
+        let vegas = Vegas::new().with_smoothing(smoothing).with_probe_multiplier(u32::MAX);
+        let mut vegas = Alone::new(vegas.validate(), (1, 50, 1_000));
+        let mut gradient = Alone::new(Gradient2::new().with_smoothing(smoothing).validate(), (10, 50, 1_000));
+        let (mut without_load, mut long, mut count) = (0.0_f64, 0.0_f64, 0.0_f64);
+        for step in 0..2_000 {
+            let (v, g) = (at(&vegas), at(&gradient));
+            let millis = u64::from(10 + rng.next() % 40) * if (step / 100) % 3 == 0 { 1 } else { 2 };
+            let (took, in_flight) = (millis as f64, rng.next() % 120);
+            vegas.took(millis, in_flight);
+            gradient.took(millis, in_flight);
+
+            let mut next = v;
+            if without_load == 0.0 || took < without_load {
+                without_load = took;
+            } else if f64::from(in_flight) * 2.0 >= v {
+                let log = v.log10().floor().max(1.0);
+                let waiting = (v * (1.0 - without_load / took) - 1e-9).ceil();
+                let wanted = match waiting {
+                    _ if waiting <= log => v + 6.0 * log,
+                    _ if waiting < 3.0 * log => v + log,
+                    _ if waiting > 6.0 * log => v - log,
+                    _ => v,
+                };
+                next = v * (1.0 - s) + wanted.clamp(1.0, 1_000.0) * s;
+            }
+            assert!((at(&vegas) - next).abs() < 0.002, "vegas, seed {seed}, step {step}: {}, not {next}", at(&vegas));
+
+            count += 1.0;
+            long += if count <= 10.0 { (took - long) / count } else { (took - long) * 2.0 / 601.0 };
+            let mut next = g;
+            if f64::from(in_flight) * 2.0 >= g.floor() {
+                let wanted = g * (1.5 * long / took).clamp(0.5, 1.0) + 4.0;
+                next = (g * (1.0 - s) + wanted * s).clamp(10.0, 1_000.0);
+            }
+            assert!(
+                (at(&gradient) - next).abs() < 0.005,
+                "gradient2, seed {seed}, step {step}: {}, not {next}",
+                at(&gradient)
+            );
+            if long / took > 2.0 {
+                long *= 0.9;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_window_is_one_call_to_the_algorithm_within() {
+    let windows = Windowed::new(Aimd::new().validate().expect("valid")).with_minimum_samples(3);
+    let mut aimd = Alone::new(windows.validate(), (1, 10, 20));
+    assert_eq!([aimd.took_at(0, 5, 5), aimd.took_at(1, 5, 2)], [10, 10], "two are no window");
+    assert_eq!(aimd.took_at(2, 5, 1), 11, "the most that were in flight: 5");
+    // Within the second after.
+    assert_eq!([3, 4, 5, 6].map(|at| aimd.took_at(at, 5, 11)), [11; 4]);
+    assert_eq!([1_001, 1_002].map(|at| aimd.took_at(at, 5, 11)), [11, 12]);
+    aimd.dropped(5, 1);
+    assert_eq!([2_100, 2_200].map(|at| aimd.took_at(at, 5, 11)), [12, 10], "one of three was dropped");
+}
+
+#[test]
+fn a_window_lasts_for_twice_the_shortest_latency_within_bounds() {
+    let windows = Windowed::new(Aimd::new().validate().expect("valid")).with_minimum_samples(1);
+    let windows = windows.with_window(ms(100), ms(1_000));
+    for (latency, lasts) in [(10, 100), (80, 160), (300, 600), (700, 1_000)] {
+        let mut aimd = Alone::new(windows.validate(), (1, 10, 20));
+        assert_eq!(aimd.took_at(0, latency, 10), 11);
+        assert_eq!(aimd.took_at(lasts - 1, latency, 11), 11, "{latency} ms");
+        assert_eq!(aimd.took_at(lasts, latency, 11), 12, "{latency} ms");
+    }
+}
+
+#[test]
+fn a_percentile_is_exact_where_all_are_the_same_and_near_elsewhere() {
+    let median = Percentile::MEDIAN;
+    let mut latencies = Spread::FRESH;
+    assert_eq!(median.of(&latencies), Span::ZERO);
+    for _ in 0..50 {
+        median.add(&mut latencies, Span::of(ms(13)));
+    }
+    assert_eq!(median.of(&latencies), Span::of(ms(13)));
+    let mut latencies = Spread::FRESH;
+    for millis in 1..=1_000 {
+        median.add(&mut latencies, Span::of(ms(millis)));
+    }
+    let found = median.of(&latencies).duration().as_millis();
+    assert!((469..=531).contains(&found), "{found} ms");
+}
+
+fn gradient() -> Gradient {
+    seeded(1)
+}
+
+fn seeded(seed: u64) -> Gradient {
+    let measures = Gradient::new(seed).with_measured_calls(5).with_measure_interval(ms(30_000));
+    measures.with_jitter(Ratio::ZERO).with_buffer(Ratio::ZERO)
+}
+
+/// A gradient that has measured `millis`; the time then is zero.
+fn measured(gradient: Gradient, limits: (u32, u32, u32), millis: u64) -> Alone<Gradient> {
+    let mut alone = Alone::new(gradient.validate(), limits);
+    for _ in 0..5 {
+        assert!(alone.memory().is_measuring());
+        assert_eq!(alone.took_at(0, millis, 1), limits.1, "the initial limit while it measures");
+    }
+    assert!(!alone.memory().is_measuring());
+    assert_eq!(alone.memory().without_load(), ms(millis));
+    alone
+}
+
+#[test]
+fn a_gradient_measures_then_follows_the_latency_and_has_a_root_of_headroom() {
+    let mut alone = measured(gradient(), (3, 9, 1_000), 5);
+    assert_eq!(alone.timeout_at(100), 9, "no calls, no change");
+    alone.took_at(150, 5, 9);
+    assert_eq!(alone.timeout_at(199), 9);
+    assert_eq!(alone.timeout_at(200), 12, "9 · 1 + √9");
+    alone.took_at(250, 1, 9);
+    assert_eq!(alone.timeout_at(300), 28, "12 · 2 + √24: not five times as much");
+    alone.took_at(350, 500, 9);
+    assert_eq!(alone.timeout_at(400), 17, "28 · ½ + √14: not a hundredth");
+    alone.took_at(450, 5, 9);
+    assert_eq!(alone.took_at(501, 5, 9), 21, "a call is as good as the time: 17 + √17");
+}
+
+#[test]
+fn a_gradient_measures_at_the_lowest_limit_and_goes_back_to_where_it_was() {
+    let mut alone = measured(gradient(), (3, 9, 1_000), 5);
+    alone.took_at(50, 5, 9);
+    assert_eq!(alone.timeout_at(200), 12);
+    assert_eq!(alone.timeout_at(29_999), 12);
+    assert_eq!(alone.timeout_at(30_000), 3, "the interval is over");
+    assert!(alone.memory().is_measuring());
+    // Calls that began before, when more were in flight.
+    for _ in 0..20 {
+        assert_eq!(alone.took_at(30_010, 11, 12), 3);
+    }
+    assert!(alone.memory().is_measuring(), "they say nothing about the latency at the lowest limit");
+    let limits: Vec<u32> = (0..5).map(|_| alone.took_at(30_020, 13, 3)).collect();
+    assert_eq!(limits, [3, 3, 3, 3, 12]);
+    assert_eq!(alone.memory().without_load(), ms(13));
+}
+
+#[test]
+fn a_gradient_that_stays_at_the_lowest_limit_doubts_its_measurement() {
+    let mut alone = measured(gradient(), (7, 7, 1_000), 5);
+    for window in 1..=4 {
+        alone.took_at(window * 101, 20, 7);
+        assert_eq!(alone.timeout_at(window * 101 + 100), 7);
+        assert!(!alone.memory().is_measuring());
+    }
+    alone.took_at(700, 20, 7);
+    assert_eq!(alone.timeout_at(900), 7);
+    assert!(alone.memory().is_measuring(), "the fifth time in a row");
+    for _ in 0..5 {
+        alone.took_at(1_000, 20, 7);
+    }
+    assert_eq!(alone.memory().without_load(), ms(20));
+}
+
+#[test]
+fn the_jitter_of_a_gradient_only_makes_intervals_longer_and_differs_by_seed() {
+    let interval = |seed| {
+        let alone = measured(seeded(seed).with_jitter(JITTER), (3, 3, 10), 5);
+        alone.memory().measure_at.saturating_duration_since(Instant::from_millis(1_000_000))
+    };
+    let intervals: Vec<_> = (0..100).map(interval).collect();
+    assert!(intervals.iter().all(|at| (ms(30_000)..=ms(34_500)).contains(at)), "{intervals:?}");
+    let distinct: std::collections::HashSet<_> = intervals.iter().collect();
+    assert!(distinct.len() > 90);
+}
+
+#[test]
+fn a_trend_moves_by_small_steps_and_is_not_moved_by_an_outlier() {
+    let trend = Trend::new().with_baseline(ms(1_000));
+    for (latency, limits) in [(1_000, [21, 22]), (2_000, [19, 18]), (1_300, [20, 20])] {
+        let mut alone = Alone::new(trend.validate(), (1, 20, 200));
+        assert_eq!([0, 0].map(|_| alone.took(latency, 10)), limits, "{latency} ms");
+    }
+    let mut alone = Alone::new(trend.validate(), (1, 20, 200));
+    for _ in 0..5 {
+        alone.took(1_000, 10);
+    }
+    assert_eq!([alone.took(60_000, 10), alone.took(1_000, 10)], [26, 27], "the median of five knows better");
+    let mut alone = Alone::new(Trend::new().validate(), (1, 20, 200));
+    for latency in [100, 300, 200, 200, 250] {
+        alone.took(latency, 10);
+    }
+    assert_eq!(alone.memory().latency(), ms(200), "100, 300, 200, 200, 200 on average");
+    let before = alone.took(100, 10);
+    assert_eq!(alone.dropped(100, 10), before - 1, "a call that was dropped says enough");
+}
+
+#[test]
+fn a_trend_stays_within_reach_of_what_is_in_use_and_of_what_was_lately() {
+    let trend =
+        |window| Trend::new().with_baseline(ms(1_000)).with_headroom(Ratio::percent(150)).with_stabilisation(window);
+    let mut alone = Alone::new(trend(Duration::ZERO).validate(), (1, 20, 200));
+    assert_eq!([alone.took_at(2_000, 1_000, 20), alone.took_at(4_000, 1_000, 5)], [21, 20], "7.5 is far below");
+    let mut alone = Alone::new(trend(ms(10_000)).validate(), (1, 20, 200));
+    let limits = [(2_000, 20), (4_000, 5), (12_000, 6), (12_001, 7), (14_001, 8)];
+    let limits = limits.map(|(at, in_flight)| (alone.took_at(at, 1_000, in_flight), alone.memory().most_in_flight()));
+    assert_eq!(limits, [(21, 20), (22, 20), (23, 20), (22, 7), (21, 8)]);
+    let mut alone = Alone::new(trend(Duration::ZERO).validate(), (1, 7, 200));
+    assert_eq!([alone.took(1_000, 5), alone.took(1_000, 5)], [7, 7], "up to 7.5 at once, and no further");
+}
+
+#[test]
+fn whatever_comes_the_limit_stays_within_its_bounds() {
+    fn storm<A: Algorithm>(name: &str, algorithm: Result<Valid<A>, ConfigError>, seed: u64) {
+        let mut alone = Alone::new(algorithm, (2, 5, MOST));
+        let mut rng = Rng::new(seed);
+        for step in 0..5_000 {
+            let mut extreme = || match rng.next() % 6 {
+                0 => 0,
+                1 => u64::MAX,
+                2 => u64::from(rng.next()) << 32,
+                _ => u64::from(rng.next() >> (rng.next() % 32)),
+            };
+            let (latency, ended) = (Span::from_nanos(extreme()), Instant::from_nanos(extreme()));
+            let in_flight = u32::try_from(extreme()).unwrap_or(u32::MAX);
+            let dropped = rng.next().is_multiple_of(50);
+            let limit = alone.record(Sample { latency, in_flight, dropped, ended });
+            assert!((2..=MOST).contains(&limit), "{name}, seed {seed}, step {step}: {limit}");
+        }
+    }
+    for seed in 0..10 {
+        storm("aimd", Aimd::new().validate(), seed);
+        storm("vegas", Vegas::new().with_increase(Amount::Fixed(u32::MAX)).validate(), seed);
+        storm("gradient2", Gradient2::new().with_queue(u32::MAX).validate(), seed);
+        storm("gradient", Gradient::new(seed).validate(), seed);
+        storm("trend", Trend::new().with_headroom(Ratio::basis_points(u32::MAX)).validate(), seed);
+        let median = Percentile::new(Ratio::ONE).expect("valid");
+        let windows = Windowed::new(Gradient2::new().validate().expect("valid")).with_summary(median);
+        storm("windowed", windows.validate(), seed);
+    }
+}
+
+/// The limit, half of the time below and half above, in front of a dependency that does eight calls at once, and shares itself between
+/// more.
+fn settles<A: Algorithm>(algorithm: Result<Valid<A>, ConfigError>, initial: u32) -> u32 {
+    const CAPACITY: u64 = 8;
+    let mut alone = Alone::new(algorithm, (1, initial, 200));
+    let (mut now, mut limits) = (0_u64, Vec::new());
+    for round in 0..20_000_u64 {
+        let limit = alone.learned.estimate(&alone.config).whole();
+        // As many callers as may, and 50 ms of work; a little unsteady, and now and then there is less to do.
+        let in_flight = if round % 500 < 50 { limit.min(4) } else { limit };
+        let latency = 50 * u64::from(in_flight).max(CAPACITY) / CAPACITY + round % 3;
+        now += latency / u64::from(in_flight) + 1;
+        alone.timeout_at(now);
+        let limit = alone.took_at(now, latency, in_flight);
+        if round > 10_000 {
+            limits.push(limit);
+        }
+    }
+    limits.sort_unstable();
+    limits[limits.len() / 2]
+}
+
+#[test]
+fn every_algorithm_finds_what_the_dependency_bears_from_below_and_from_above() {
+    let windows = |algorithm| Windowed::new(algorithm).with_window(ms(200), ms(1_000)).validate();
+    for initial in [2, 100] {
+        let found = [
+            ("aimd", settles(Aimd::new().with_timeout(ms(80)).validate(), initial)),
+            ("vegas", settles(Vegas::new().validate(), initial)),
+            ("gradient2", settles(Gradient2::new().validate().and_then(windows), initial)),
+            ("trend", settles(Trend::new().with_baseline(ms(51)).with_baseline_window(600).validate(), initial)),
+            ("gradient", settles(Gradient::new(1).validate(), initial)),
+        ];
+        // Some let a few wait, none starves it.
+        assert!(found.iter().all(|(_, limit)| (8..=40).contains(limit)), "from {initial}: {found:?}");
+    }
+}
+
+type Limit<'e, const N: usize = 4> = AdaptiveLimit<Local, Local, Aimd, LocalQueue<N>, &'e Recorder<LimitChange, 8>>;
+
+fn aimd(min: u32, initial: u32, max: u32) -> Config<Aimd> {
+    Config::new(Aimd::new().with_backoff(Ratio::percent(50)).validate().expect("valid")).with_limits(min, initial, max)
+}
+
+#[test]
+fn a_limit_rejects_in_its_own_name_and_tells_of_each_change_once() -> Test {
+    let events = Recorder::new();
+    let limit = Limit::<4>::with_observer(aimd(1, 2, 10).validate()?, &events);
+    let clock = ManualClock::new();
+    let (one, two) = (limit.try_acquire(&clock)?, limit.try_acquire(&clock)?);
+    let rejected = limit.try_acquire(&clock).err().ok_or("full")?;
+    assert_eq!((rejected.policy(), rejected.reason()), (Policy::AdaptiveLimit, Reason::LimitReached));
+    one.success();
+    assert_eq!((limit.limit(), limit.snapshot().permits, limit.snapshot().in_use), (3, 3, 1));
+    two.dropped();
+    limit.try_acquire(&clock)?.ignore();
+    drop(limit.try_acquire(&clock)?);
+    assert_eq!((limit.limit(), limit.snapshot().permits, limit.snapshot().in_use), (1, 1, 0));
+    let changes: Vec<_> = events.take().map(|LimitChange { from, to }| (from, to)).collect();
+    assert_eq!(changes, [(2, 3), (3, 1)]);
+    assert_eq!(format!("{limit:?}"), "AdaptiveLimit { limit: 1, .. }");
+    Ok(())
+}
+
+#[test]
+fn the_unimportant_goes_first() -> Test {
+    let limit = AdaptiveLimit::<Local, Local, Aimd>::new(aimd(1, 10, 10).validate()?);
+    let hold = |priority| {
+        let mut held = Vec::new();
+        while let Ok(permit) = limit.try_acquire_at(priority, Instant::START) {
+            held.push(permit);
+        }
+        held
+    };
+    let all = [Priority::LOW, Priority::NORMAL, Priority::HIGH, Priority::CRITICAL].map(hold);
+    assert_eq!(all.each_ref().map(Vec::len), [5, 3, 1, 1], "up to 5, to 8 (7.5), to 9, to 10");
+    let reason = |priority| limit.try_acquire_at(priority, Instant::START).err().map(|rejected| rejected.reason());
+    assert_eq!(reason(Priority::HIGH), Some(Reason::PriorityTooLow));
+    assert_eq!(reason(Priority::CRITICAL), Some(Reason::LimitReached));
+    Ok(())
+}
+
+#[test]
+fn who_waits_is_served_as_soon_as_the_limit_rises() -> Test {
+    let events = Recorder::new();
+    let limit = Limit::<4>::with_observer(aimd(1, 1, 10).with_queue(4, ms(1_000)).validate()?, &events);
+    let executor = VirtualExecutor::new();
+    let pipeline = Pipeline::new(&executor).layer(&limit);
+    let service = Script::new(&[Step::Hang]);
+    let busy = limit.try_acquire(&executor)?;
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut waiting = [(); 2].map(|()| Box::pin(pipeline.call(|_| service.call(&executor))));
+    for call in &mut waiting {
+        assert!(call.as_mut().poll(&mut cx).is_pending());
+    }
+    assert_eq!((limit.snapshot().queued, service.calls()), (2, 0));
+    busy.success();
+    for call in &mut waiting {
+        assert!(call.as_mut().poll(&mut cx).is_pending());
+    }
+    assert_eq!(
+        (limit.limit(), limit.snapshot().queued, service.in_flight()),
+        (2, 0, 2),
+        "one for each of the two permits"
+    );
+    Ok(())
+}
+
+#[test]
+fn in_a_pipeline_a_success_counts_a_timeout_is_a_drop_and_the_rest_is_nothing() -> Test {
+    let events = Recorder::new();
+    let limit = Limit::<4>::with_observer(aimd(1, 8, 10).validate()?, &events);
+    let executor = VirtualExecutor::new();
+    let steps = [Step::Hang, Step::Fail, Step::Succeed, Step::SucceedAfter(ms(6_000))];
+    let service = Script::new(&steps);
+    let ignoring = |result: Result<&u32, &crate::testing::Scripted>| match result {
+        Ok(_) => Verdict::SUCCESS,
+        Err(_) => Verdict::IGNORED,
+    };
+    let pipeline = Pipeline::new(&executor).layer(&limit).layer(Timeout::new(ms(10_000))).classify(ignoring);
+    let mut limits = Vec::new();
+    for _ in 0..4 {
+        let _ = executor.run(pipeline.call(|_| service.call(&executor)))?;
+        limits.push(limit.limit());
+    }
+    assert_eq!(limits, [4, 4, 4, 2], "a timeout; ignored; too little load to rise; above five seconds");
+    assert_eq!(limit.snapshot().in_use, 0);
+    Ok(())
+}
+
+#[test]
+fn a_call_that_is_cancelled_gives_its_place_back_and_counts_as_nothing() -> Test {
+    let events = Recorder::new();
+    let limit = Limit::<4>::with_observer(aimd(1, 1, 10).with_queue(4, ms(1_000)).validate()?, &events);
+    let executor = VirtualExecutor::new();
+    let pipeline = Pipeline::new(&executor).layer(limit.with_priority(Priority::CRITICAL));
+    let service = Script::new(&[Step::Hang]);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut first = Box::pin(pipeline.call(|_| service.call(&executor)));
+    let mut second = Box::pin(pipeline.call(|_| service.call(&executor)));
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+    assert!(second.as_mut().poll(&mut cx).is_pending());
+    assert_eq!((limit.snapshot().in_use, limit.snapshot().queued, service.calls()), (1, 1, 1));
+    drop(first);
+    assert!(second.as_mut().poll(&mut cx).is_pending());
+    assert_eq!((limit.snapshot().in_use, limit.snapshot().queued, service.calls()), (1, 0, 2));
+    drop(second);
+    assert_eq!((limit.snapshot().in_use, limit.limit(), events.take().count()), (0, 1, 0));
+    Ok(())
+}
+
+#[test]
+fn an_unimportant_call_does_not_wait_in_the_queue() -> Test {
+    let events = Recorder::new();
+    let limit = Limit::<4>::with_observer(aimd(1, 1, 10).with_queue(4, ms(1_000)).validate()?, &events);
+    let executor = VirtualExecutor::new();
+    let _busy = limit.try_acquire(&executor)?;
+    let pipeline = Pipeline::new(&executor).layer(limit.with_priority(Priority::NORMAL));
+    let service = Script::new(&[Step::Succeed]);
+    let failure = executor.run(pipeline.call(|_| service.call(&executor)))?.err().ok_or("rejected")?;
+    assert_eq!(failure.rejected().map(|rejected| rejected.reason()), Some(Reason::PriorityTooLow));
+    assert_eq!(executor.elapsed(), Duration::ZERO);
+    Ok(())
+}
+
+#[test]
+fn an_adaptive_limit_stands_where_a_bulkhead_does_and_prints_itself() -> Test {
+    let limit = AdaptiveLimit::<Local, Local, Aimd>::new(aimd(1, 8, 100).with_queue(5, ms(20)).validate()?);
+    let pipeline = Standard::new().with_bulkhead(&limit).on(VirtualExecutor::new());
+    assert_eq!(pipeline.to_string(), "adaptive limit: 1 to 100 calls at once, 8 now, 5 may wait for 20ms");
+    let pipeline = Pipeline::new(VirtualExecutor::new()).layer(limit.with_priority(Priority::LOW));
+    assert!(pipeline.to_string().ends_with(", up to 50 % of it"), "{pipeline}");
+    Ok(())
+}
+
+/// A cell whose every update finds that another caller has been there first: this one's change is put in force last, but the
+/// other's is the later one.
+#[test]
+fn of_two_changes_at_once_the_later_one_stays_in_force() -> Test {
+    struct Other<'l>(Cell<Option<&'l AdaptiveLimit<Local, Local, Aimd, NoQueue>>>);
+    let limit = AdaptiveLimit::<Local, Local, Aimd>::new(aimd(1, 8, 100).validate()?);
+    let other = Other(Cell::new(Some(&limit)));
+    // An observer that changes the limit again, from within the change.
+    let watched = AdaptiveLimit::<Local, Local, Aimd, NoQueue, _>::with_observer(
+        aimd(1, 8, 100).validate()?,
+        |_: &LimitChange| {
+            if let Some(limit) = other.0.take() {
+                limit.record(&Sample { latency: Span::ZERO, in_flight: 8, dropped: false, ended: Instant::START });
+            }
+        },
+    );
+    watched.record(&Sample { latency: Span::ZERO, in_flight: 8, dropped: false, ended: Instant::START });
+    assert_eq!((watched.limit(), watched.snapshot().permits), (9, 9));
+    assert_eq!((limit.limit(), limit.snapshot().permits), (9, 9));
+    Ok(())
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused_by_name() {
+    let refused = |result: Result<(), ConfigError>| result.err().map(|error| error.field());
+    fn check<T>(result: Result<Valid<T>, ConfigError>) -> Result<(), ConfigError> {
+        result.map(drop)
+    }
+    for (result, field) in [
+        (check(aimd(0, 1, 10).validate()), "min"),
+        (check(aimd(2, 1, 10).validate()), "initial"),
+        (check(aimd(2, 11, 10).validate()), "initial"),
+        (check(aimd(1, 1, MOST + 1).validate()), "max"),
+        (check(aimd(1, 1, 2).with_queue(MOST + 1, ms(1)).validate()), "queue"),
+        (check(Aimd::new().with_backoff(Ratio::ONE).validate()), "backoff"),
+        (check(Vegas::new().with_smoothing(Ratio::ZERO).validate()), "smoothing"),
+        (check(Vegas::new().with_decrease(Amount::Share(Ratio::percent(101))).validate()), "amount"),
+        (check(Vegas::new().with_probe_multiplier(0).validate()), "probe_multiplier"),
+        (check(Gradient2::new().with_long_window(0).validate()), "long_window"),
+        (check(Gradient2::new().with_tolerance(Ratio::percent(99)).validate()), "tolerance"),
+        (check(Gradient2::new().with_smoothing(Ratio::percent(101)).validate()), "smoothing"),
+        (check(Trend::new().with_baseline_window(0).validate()), "baseline_window"),
+        (check(Trend::new().with_headroom(Ratio::percent(99)).validate()), "headroom"),
+        (check(gradient().with_update_interval(Duration::ZERO).validate()), "update_interval"),
+        (check(gradient().with_measure_interval(ms(1)).validate()), "measure_interval"),
+        (check(gradient().with_measured_calls(0).validate()), "measured_calls"),
+        (check(gradient().with_jitter(Ratio::percent(101)).validate()), "jitter"),
+        (check(Percentile::new(Ratio::ZERO)), "quantile"),
+        (check(Windowed::new(Aimd::new().validate().expect("valid")).with_window(ms(2), ms(1)).validate()), "window"),
+        (Priority::new(Ratio::ZERO).map(drop), "priority"),
+        (Priority::new(Ratio::percent(101)).map(drop), "priority"),
+    ] {
+        assert_eq!(refused(result), Some(field));
+    }
+}
