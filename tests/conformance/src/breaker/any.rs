@@ -31,6 +31,7 @@ macro_rules! conditions {
 
         /// What it counts.
         #[derive(Clone, Copy, Debug, PartialEq)]
+        #[expect(clippy::large_enum_variant, reason = "there is one at a time, and no heap")]
         pub(crate) enum Meter {
             /// Which condition it is for turns out with the first call.
             Unused,
