@@ -28,15 +28,13 @@ fn threads_that_change_the_limit_at_once_leave_the_latest_in_force() {
                 for _ in 0..ROUNDS {
                     let priority = if rng.next().is_multiple_of(4) { Priority::LOW } else { Priority::CRITICAL };
                     held.extend(limit.try_acquire_at(priority, &Tokio));
-                    if held.len() > 40 || rng.next().is_multiple_of(3) {
-                        if let Some(permit) = held.pop() {
-                            match rng.next() % 20 {
-                                0 => permit.dropped(),
-                                1 => permit.ignore(),
-                                2 => drop(permit),
-                                _ => permit.success(),
-                            }
-                        }
+                    let ends = held.len() > 40 || rng.next().is_multiple_of(3);
+                    let Some(permit) = held.pop_if(|_| ends) else { continue };
+                    match rng.next() % 20 {
+                        0 => permit.dropped(),
+                        1 => permit.ignore(),
+                        2 => drop(permit),
+                        _ => permit.success(),
                     }
                 }
             });

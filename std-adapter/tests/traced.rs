@@ -14,7 +14,8 @@ use failsoft_tokio::degradation::{Criticality, Service};
 use failsoft_tokio::hedge::FixedDelay;
 use failsoft_tokio::{
     AdaptiveLimit, AdaptiveRate, Backoff, Chaos, CircuitBreaker, Degradation, Hedge, Idempotent, Instant, Jitter,
-    Pipeline, Ratio, RetryPolicy, Tokio, Tracing, adaptive, adaptive_rate, circuit_breaker, degradation, retry, valid,
+    Pipeline, Ratio, RetryPolicy, Tokio, Tracing, Valid, adaptive, adaptive_rate, circuit_breaker, degradation, retry,
+    valid,
 };
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
@@ -179,8 +180,8 @@ fn a_level_that_falls_is_a_warning_and_one_that_rises_is_information() {
 
 #[test]
 fn each_change_of_an_adaptive_limit_is_one_debug_event() {
-    let aimd = valid!(Aimd::new().validate());
-    let config = valid!(adaptive::Config::new(aimd).with_limits(1, 20, 100).validate());
+    const AIMD: Valid<Aimd> = valid!(Aimd::new().validate());
+    let config = valid!(adaptive::Config::new(AIMD).with_limits(1, 20, 100).validate());
     let limit: AdaptiveLimit<Aimd, _> = AdaptiveLimit::with_observer(config, Tracing::new("search"));
     let seen = notes(|| {
         limit.try_acquire(at(1)).unwrap().dropped();

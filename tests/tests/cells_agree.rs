@@ -70,6 +70,7 @@ fn the_script_visits_every_state_and_every_kind_of_answer() {
         "Started",
         "Won",
         "LimitChange",
+        "RateCut",
     ] {
         assert!(log.contains(word), "the script never shows `{word}`");
     }

@@ -115,7 +115,8 @@ fn a_line_per_vector_is_what_a_tape_gives() {
     let bytes = std::fs::read(&tape).expect("a tape");
     let tape = failsoft_conformance::tape::Tape::open(&bytes).expect("a whole tape");
     let mut report = String::new();
-    let totals = failsoft_conformance::report(tape, &mut report).expect("a string takes everything");
+    let totals =
+        failsoft_conformance::report(failsoft_conformance::ALL, tape, &mut report).expect("a string takes everything");
     assert_eq!(report, stdout);
     assert_eq!(plain, Some(i32::from(totals.failed > 0)));
 }

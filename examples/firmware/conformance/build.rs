@@ -1,9 +1,9 @@
-//! Writes the scenarios as the tape that the image carries, and links it by the chip's memory map, with room for defmt's table of messages.
+//! Writes the scenarios as the tapes that the images carry, and links them by the chip's memory map, with room for defmt's table of messages.
 
 use std::error::Error;
 use std::path::Path;
 
-use failsoft_conformance::encode;
+use failsoft_conformance::{ALL, encode};
 
 const VECTORS: &str = "../../../tests/vectors/peers.jsonl";
 
@@ -11,7 +11,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let text = std::fs::read_to_string(VECTORS)?;
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     let vectors = lines.map(encode::vector).collect::<Result<Vec<_>, _>>()?;
-    std::fs::write(Path::new(&std::env::var("OUT_DIR")?).join("peers.tape"), encode::tape(&vectors))?;
+    for part in ALL {
+        let tape = encode::tape(vectors.iter().filter(|vector| part.has(vector.pattern())));
+        std::fs::write(Path::new(&std::env::var("OUT_DIR")?).join(part.name).with_extension("tape"), tape)?;
+    }
     println!("cargo:rustc-link-arg-bins=-Tlink.x");
     println!("cargo:rustc-link-arg-bins=-Tdefmt.x");
     println!("cargo:rerun-if-changed=build.rs");

@@ -32,6 +32,20 @@ pub enum Json {
     Object(BTreeMap<String, Self>),
 }
 
+impl Json {
+    /// A vector's pattern; empty where this is none.
+    #[must_use]
+    pub fn pattern(&self) -> &str {
+        match self {
+            Self::Object(members) => match members.get("pattern") {
+                Some(Self::Text(pattern)) => pattern,
+                _ => "",
+            },
+            _ => "",
+        }
+    }
+}
+
 /// What is wrong with a line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Malformed(String);

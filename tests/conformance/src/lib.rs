@@ -10,7 +10,7 @@
 //! anything but what the rule is about.
 //!
 //! # Adding a pattern
-//! A module per pattern, with one function, which the table in [`judge`] names:
+//! A module per pattern, with one function, which one of the [parts](Part) names:
 //!
 //! ```
 //! use failsoft_conformance::checks::{Actual, Checks};
@@ -91,11 +91,74 @@ pub enum Verdict {
     Skipped(&'static str),
 }
 
-/// Runs a vector and judges it; `checks` then holds the difference, if there is one.
+/// How a pattern's vectors are run. Apart from the others, so that one pattern's state is off the stack before the next one's is
+/// on it.
+type Run = for<'a> fn(&Vector<'a>, &mut Checks) -> Result<'a, ()>;
+
+/// The patterns that run in one image: a small chip's flash does not hold the code of all.
+pub struct Part {
+    /// Its name.
+    pub name: &'static str,
+    patterns: &'static [(&'static str, Run)],
+}
+
+/// Circuit breakers, what they count with, and what they are composed with.
+pub static BREAKERS: Part = Part {
+    name: "breakers",
+    patterns: &[
+        ("breaker_metrics", breaker::run),
+        ("circuit_breaker", breaker::run),
+        ("composition", composition::run),
+        ("failure_accrual", accrual::run),
+        ("window", window::run),
+    ],
+};
+
+/// Limits, retries and hedges, and the configurations of all.
+pub static LIMITS: Part = Part {
+    name: "limits",
+    patterns: &[
+        ("adaptive_concurrency", adaptive::run),
+        ("adaptive_throttle", throttle::run),
+        ("bulkhead", bulkhead::run),
+        ("config", config::run),
+        ("hedging", hedging::run),
+        ("rate_limiter", limiter::run),
+        ("rate_meter", adaptive_rate::run),
+        ("retry", retry::run),
+        ("retry_budget", budget::run),
+        ("retry_delay", delay::run),
+    ],
+};
+
+/// Every pattern there is.
+pub const ALL: &[&Part] = &[&BREAKERS, &LIMITS];
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Part").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Part {
+    fn run(&self, pattern: &str) -> Option<Run> {
+        self.patterns.iter().find(|(name, _)| *name == pattern).map(|(_, run)| *run)
+    }
+
+    /// Whether it has this pattern.
+    #[must_use]
+    pub fn has(&self, pattern: &str) -> bool {
+        self.run(pattern).is_some()
+    }
+}
+
+/// Runs a vector of one of these parts and judges it; `checks` then holds the difference, if there is one.
 #[must_use]
-pub fn judge(vector: &Vector<'_>, checks: &mut Checks) -> Verdict {
+pub fn judge(parts: &[&Part], vector: &Vector<'_>, checks: &mut Checks) -> Verdict {
     *checks = Checks::new();
-    if let Err(unsupported) = run(vector, checks) {
+    let run = parts.iter().find_map(|part| part.run(vector.pattern));
+    let unknown = Err(Unsupported::Pattern(vector.pattern));
+    if let Err(unsupported) = run.map_or(unknown, |run| run(vector, checks)) {
         checks.differ(unsupported.key(), format_args!("{unsupported}"));
     }
     match checks.difference() {
@@ -104,27 +167,6 @@ pub fn judge(vector: &Vector<'_>, checks: &mut Checks) -> Verdict {
             Some(reason) => Verdict::Skipped(reason),
             None => Verdict::Failed,
         },
-    }
-}
-
-// Apart, so that one pattern's state is off the stack before the next one's is on it.
-fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
-    match vector.pattern {
-        "adaptive_concurrency" => adaptive::run(vector, checks),
-        "adaptive_throttle" => throttle::run(vector, checks),
-        "breaker_metrics" | "circuit_breaker" => breaker::run(vector, checks),
-        "bulkhead" => bulkhead::run(vector, checks),
-        "composition" => composition::run(vector, checks),
-        "config" => config::run(vector, checks),
-        "failure_accrual" => accrual::run(vector, checks),
-        "hedging" => hedging::run(vector, checks),
-        "rate_limiter" => limiter::run(vector, checks),
-        "rate_meter" => adaptive_rate::run(vector, checks),
-        "retry" => retry::run(vector, checks),
-        "retry_budget" => budget::run(vector, checks),
-        "retry_delay" => delay::run(vector, checks),
-        "window" => window::run(vector, checks),
-        pattern => Err(Unsupported::Pattern(pattern)),
     }
 }
 
@@ -177,15 +219,15 @@ pub fn write_verdict(vector: &Vector<'_>, verdict: Verdict, checks: &Checks, out
     }
 }
 
-/// Runs all vectors of a tape: a line for each, and the totals last.
+/// Runs all vectors of a tape, which are of these parts: a line for each, and the totals last.
 ///
 /// # Errors
 /// Only what `out` returns.
-pub fn report(tape: Tape<'_>, out: &mut dyn Write) -> core::result::Result<Totals, fmt::Error> {
+pub fn report(parts: &[&Part], tape: Tape<'_>, out: &mut dyn Write) -> core::result::Result<Totals, fmt::Error> {
     let (mut totals, mut checks) = (Totals::default(), Checks::new());
     for value in tape.values().iter() {
         let vector = Vector::of(value);
-        let verdict = judge(&vector, &mut checks);
+        let verdict = judge(parts, &vector, &mut checks);
         totals.add(verdict);
         write_verdict(&vector, verdict, &checks, out)?;
     }

@@ -29,7 +29,7 @@ use failsoft_core::testing::{ManualClock, Recorder, Script, Step, VirtualExecuto
 use failsoft_core::throttle;
 use failsoft_core::timeout::Timeout;
 use failsoft_core::window::{CountWindow, TimeWindow};
-use failsoft_core::{Failure, Pipeline, Ratio, Rng, Verdict, valid};
+use failsoft_core::{Failure, Pipeline, Ratio, Rng, Verdict, adaptive_rate, valid};
 
 mod limits;
 
@@ -78,6 +78,7 @@ pub trait Tables:
     + CellKind<throttle::Window>
     + CellKind<Tokens>
     + CellKind<Sketch>
+    + CellKind<adaptive_rate::State>
     + CellKind<Remembered<NoMemory>>
     + CellKind<Remembered<Measured>>
     + CellKind<Remembered<Window<MovingAverage, Sum>>>
@@ -93,6 +94,7 @@ impl<K> Tables for K where
         + CellKind<throttle::Window>
         + CellKind<Tokens>
         + CellKind<Sketch>
+        + CellKind<adaptive_rate::State>
         + CellKind<Remembered<NoMemory>>
         + CellKind<Remembered<Measured>>
         + CellKind<Remembered<Window<MovingAverage, Sum>>>
@@ -115,7 +117,8 @@ pub fn replay<W: Words, T: Tables>(seed: u64, steps: u32, log: &mut impl Write) 
     limits::throttle::<T>(seed, steps, log)?;
     limits::budgets::<W, T>(seed, steps / 2, log)?;
     limits::hedge::<T>(seed, steps / 4, log)?;
-    limits::adaptives::<W, T>(seed, steps, log)
+    limits::adaptives::<W, T>(seed, steps, log)?;
+    limits::adaptive_rate::<T>(seed, steps, log)
 }
 
 fn breakers<W: Words, T: Tables>(seed: u64, steps: u32, log: &mut impl Write) -> fmt::Result {

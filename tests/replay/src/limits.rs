@@ -7,6 +7,7 @@ use failsoft_core::adaptive::{
     self, AdaptiveLimit, Aimd, Algorithm, Gradient, Gradient2, LimitChange, Measured, MovingAverage, NoMemory,
     Percentile, Remembered, Spread, Sum, Trend, Trending, Window, Windowed,
 };
+use failsoft_core::adaptive_rate::{self, AdaptiveRate, RateCut};
 use failsoft_core::budget::{
     ConcurrentBudget, ConcurrentConfig, InFlight, QuotaBudget, QuotaConfig, RetryBudget, RetryThrottle,
     RetryThrottleConfig, TokenBudget, TokenConfig, Tokens, Used,
@@ -239,4 +240,28 @@ where
     adaptive::<W, T, _>("trend in windows", trend, (seed, steps), log)?;
     let gradient = Gradient::new(seed).with_measured_calls(8).with_measure_interval(2 * SECOND);
     adaptive::<W, T, _>("gradient", gradient.validate(), (seed, steps), log)
+}
+
+pub(crate) fn adaptive_rate<T: CellKind<adaptive_rate::State>>(
+    seed: u64,
+    steps: u32,
+    log: &mut impl Write,
+) -> fmt::Result {
+    let config = valid!(adaptive_rate::Config::new().with_settling(Duration::from_millis(100)).validate());
+    let (clock, events) = (ManualClock::new(), Recorder::<RateCut, 4>::new());
+    let limiter = AdaptiveRate::<T, _>::with_observer(config, &events);
+    let mut draws = Draws::new(seed, 12);
+    writeln!(log, "# adaptive rate")?;
+    for step in 0..steps {
+        clock.advance(draws.pause() / 4);
+        match limiter.try_acquire(&clock) {
+            Ok(()) => limiter.record(draws.below(24) == 0, &clock),
+            Err(rejected) => write!(log, "{rejected:?} ")?,
+        }
+        writeln!(log, "{step} {:?}", limiter.snapshot())?;
+        for event in events.take() {
+            writeln!(log, "  {event:?}")?;
+        }
+    }
+    Ok(())
 }

@@ -11,7 +11,7 @@ use failsoft_conformance::checks::Checks;
 use failsoft_conformance::encode::{self, Json};
 use failsoft_conformance::tape::Tape;
 use failsoft_conformance::vector::Vector;
-use failsoft_conformance::{Totals, Verdict, judge, report, write_verdict};
+use failsoft_conformance::{ALL, Totals, Verdict, judge, report, write_verdict};
 
 const HELP: &str = "\
 Run scenarios of other systems' tests against failsoft.
@@ -93,7 +93,7 @@ fn run(given: impl Iterator<Item = OsString>) -> Result<ExitCode, String> {
         for line in &malformed {
             eprintln!("conformance: {line}");
         }
-        report(tape, &mut out).map_err(|error| error.to_string())?
+        report(ALL, tape, &mut out).map_err(|error| error.to_string())?
     } else {
         show(tape, &malformed, arguments.verbose, &mut out).map_err(|error| error.to_string())?
     };
@@ -129,7 +129,7 @@ fn show(tape: Tape<'_>, malformed: &[String], verbose: bool, out: &mut String) -
     let (mut totals, mut checks) = (Totals::default(), Checks::new());
     for value in tape.values().iter() {
         let vector = Vector::of(value);
-        let verdict = judge(&vector, &mut checks);
+        let verdict = judge(ALL, &vector, &mut checks);
         totals.add(verdict);
         patterns.entry(vector.pattern).or_default().add(verdict);
         match verdict {
