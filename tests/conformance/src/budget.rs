@@ -70,17 +70,18 @@ fn quota<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
                     let verdict = cost.map_or(Verdict::TRANSIENT, |cost| Verdict::TRANSIENT.with_cost(cost));
                     ok = budget.try_retry(&mut call, verdict, &&clock);
                 }
-                "request_succeeded" => {
-                    let args = step.args()?.only_args(&["last_cost"])?;
+                "request_succeeded" | "request_failed" => {
+                    // With which status does not matter: what the last retry cost says enough.
+                    let args = step.args()?.only_args(&["last_cost", "status"])?;
                     if let Some(cost) = optional(args, "last_cost")? {
                         // A call whose last retry cost so much: taken, so that it has it to bring back.
                         budget.deposit(cost.into());
                         ok = budget.try_retry(&mut call, Verdict::TRANSIENT.with_cost(cost), &&clock);
                     }
-                    budget.end(call, Outcome::Success);
+                    let failed = step.op == "request_failed";
+                    budget.end(call, if failed { Outcome::Failure } else { Outcome::Success });
                 }
-                "request_failed" => budget.end(call, Outcome::Failure),
-                "snapshot" => {}
+                "snapshot" | "tick" => step.no_args()?,
                 op => return Err(Unsupported::Op(op)),
             }
             checks.expect(&step, &mut |key| {
@@ -107,9 +108,11 @@ fn throttle<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
         checks.begin(&step);
         for _ in 0..step.repeat()? {
             match step.op {
-                "failure" => throttle.failure(),
-                "success" => throttle.success(),
-                "snapshot" => {}
+                "failure" | "success" => {
+                    step.no_args()?;
+                    if step.op == "failure" { throttle.failure() } else { throttle.success() }
+                }
+                "snapshot" | "tick" => step.no_args()?,
                 op => return Err(Unsupported::Op(op)),
             }
             checks.expect(&step, &mut |key| {
@@ -156,13 +159,17 @@ fn concurrent<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
                     let wanted = under_way("active")? + under_way("pending")? + under_way("executions")?;
                     set(&budget, &mut calls, &clock, wanted, under_way("in_flight_retries")?)?;
                 }
-                "execution_started" => enter(&mut calls, budget.begin(&&clock))?,
+                "execution_started" => {
+                    step.no_args()?;
+                    enter(&mut calls, budget.begin(&&clock))?;
+                }
                 "withdraw" | "retry_started" => {
+                    step.no_args()?;
                     let mut call = budget.join(&&clock);
                     ok = budget.try_retry(&mut call, Verdict::IGNORED, &&clock);
                     enter(&mut calls, call)?;
                 }
-                "snapshot" => {}
+                "snapshot" | "tick" => step.no_args()?,
                 op => return Err(Unsupported::Op(op)),
             }
             checks.expect(&step, &mut |key| {
@@ -237,9 +244,9 @@ fn tokens<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
                         withdrawn += u32::from(budget.try_withdraw(1, &&clock));
                     }
                 }
-                "deposit" => budget.deposit(1, &&clock),
-                "withdraw" => ok = budget.try_withdraw(1, &&clock),
-                "snapshot" => {}
+                "deposit" => budget.deposit(requests(&step)?, &&clock),
+                "withdraw" => ok = budget.try_withdraw(requests(&step)?, &&clock),
+                "snapshot" | "tick" => step.no_args()?,
                 op => return Err(Unsupported::Op(op)),
             }
             checks.expect(&step, &mut |key| {
@@ -256,6 +263,11 @@ fn tokens<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
         }
     }
     Ok(())
+}
+
+/// How many; one, unless said otherwise.
+fn requests<'a>(step: &Step<'a>) -> Result<'a, u32> {
+    if step.arg.is_null() { Ok(1) } else { step.count() }
 }
 
 fn token_settings<'a>(mut settings: TokenConfig, config: Object<'a>) -> Result<'a, TokenConfig> {
@@ -335,7 +347,10 @@ fn walk<'a>(vector: &Vector<'a>, checks: &mut Checks, moving: Moving<'_, 'a>) ->
             let tokens = match step.op {
                 "put" => Move::Put(step.count()?),
                 "take" => Move::Take(step.count()?),
-                "snapshot" => Move::Put(0),
+                "snapshot" | "tick" => {
+                    step.no_args()?;
+                    Move::Put(0)
+                }
                 op => return Err(Unsupported::Op(op)),
             };
             let (ok, balance) = moving(&step, tokens)?;

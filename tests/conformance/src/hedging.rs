@@ -260,7 +260,7 @@ fn progress<'a>(
                     step.no_args()?;
                     begun = true;
                 }
-                "tick" => step.no_args()?,
+                "snapshot" | "tick" => step.no_args()?,
                 "response" => end(tries, &step, End::Answer)?,
                 "non_fatal_failure" => end(tries, &step, End::Failure(pushback(&step)?))?,
                 "cancel" => {

@@ -216,7 +216,10 @@ impl<'a, 'l> Callers<'a, 'l> {
                 let _ = found.cancelled.push(token);
             }
             // A limiter's permits are used up, not held.
-            "release" | "snapshot" | "tick" => {}
+            "release" => {
+                step.args()?.only_args(&["token", "permits"])?;
+            }
+            "snapshot" | "tick" => step.no_args()?,
             "replenish" | "advance_segment" => {
                 step.no_args()?;
                 self.executor.jump_to(self.executor.now().saturating_add(self.settings.step));

@@ -54,7 +54,7 @@ pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()
                 let successes = args.needed("successes", args.count("successes"))?;
                 probability = self::settings(settings, args)?.validate()?.get().probability(requests, successes);
             }
-            "snapshot" => {
+            "snapshot" | "tick" => {
                 step.no_args()?;
                 probability = throttle.probability(&&clock);
             }

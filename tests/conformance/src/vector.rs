@@ -164,15 +164,12 @@ impl<'a> Step<'a> {
     /// How often it is taken, and judged.
     ///
     /// # Errors
-    /// Not a whole number.
+    /// Not a whole number, or one that takes too long.
     pub fn repeat(&self) -> Result<'a, u32> {
-        match self.repeat {
-            None => Ok(1),
-            Some(times) => times
-                .whole()
-                .and_then(|times| u32::try_from(times).ok())
-                .ok_or(Unsupported::Value { key: "repeat", problem: "is not a number of times" }),
-        }
+        const MOST: u32 = 10_000_000;
+        let Some(times) = self.repeat else { return Ok(1) };
+        let whole = times.whole().and_then(|times| u32::try_from(times).ok()).filter(|times| *times <= MOST);
+        whole.ok_or(Unsupported::Value { key: "repeat", problem: "is not a number of 0 to 10,000,000" })
     }
 
     /// The argument's members; none where there is no argument.

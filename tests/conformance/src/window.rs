@@ -134,7 +134,7 @@ pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()
             }
         };
     }
-    timed!(1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 60)
+    timed!(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 16, 20, 30, 60, 100)
 }
 
 #[inline(never)]
@@ -177,7 +177,7 @@ fn take<'a>(step: &Step<'a>, window: &mut dyn Window, now: Instant) -> Result<'a
             window.clear();
             return step.no_args();
         }
-        "snapshot" | "expire" => return step.no_args(),
+        "snapshot" | "tick" | "expire" => return step.no_args(),
         "choose" => return step.args()?.only_args(&["sampling_ms"]).map(|_| ()),
         op => return Err(Unsupported::Op(op)),
     };

@@ -60,42 +60,52 @@ impl Accumulate for Tally {
     }
 }
 
-/// A tally that forgets: never, all at once after each interval, or a tenth of it after the other.
-#[derive(Clone, Copy)]
-enum Lately {
-    Whole(TimeWindow<Tally, 1>, Span),
-    Tenths(TimeWindow<Tally, 10>, Span),
+/// A tally that forgets: never, all at once after each interval, or a bucket of it after the other.
+macro_rules! lately {
+    ($($name:ident: $buckets:literal),* $(,)?) => {
+        #[derive(Clone, Copy)]
+        enum Lately {
+            $($name(TimeWindow<Tally, $buckets>, Span),)*
+        }
+
+        impl Lately {
+            fn in_buckets<'a>(buckets: u128, length: Span) -> Result<'a, Self> {
+                match buckets {
+                    $($buckets => Ok(Self::$name(TimeWindow::new(), length)),)*
+                    _ => Err(Unsupported::Room("counts in so many buckets")),
+                }
+            }
+
+            fn clear(&mut self) {
+                match self {
+                    $(Self::$name(window, _) => *window = TimeWindow::new(),)*
+                }
+            }
+
+            fn add(&mut self, tally: &Tally, now: Instant) {
+                match self {
+                    $(Self::$name(window, length) => window.add(tally, *length, now),)*
+                }
+            }
+
+            fn sum(&self, now: Instant) -> Tally {
+                match self {
+                    $(Self::$name(window, length) => window.sum(*length, now),)*
+                }
+            }
+        }
+    };
 }
+
+lately!(Whole: 1, In2: 2, In3: 3, In4: 4, In5: 5, In6: 6, In10: 10, In20: 20);
 
 impl Lately {
     fn of<'a>(plan: &Plan<'a>) -> Result<'a, Self> {
         match (plan.bucket, plan.interval) {
-            (Some(bucket), Some(interval)) if interval / 10 == bucket => {
-                Ok(Self::Tenths(TimeWindow::new(), Span::of(bucket)))
+            (Some(bucket), Some(interval)) => {
+                Self::in_buckets(interval.as_nanos() / bucket.as_nanos().max(1), Span::of(bucket))
             }
-            (Some(_), Some(_)) => Err(Unsupported::Room("counts in so many buckets")),
-            (_, interval) => Ok(Self::Whole(TimeWindow::new(), interval.map_or(Span::MAX, Span::of))),
-        }
-    }
-
-    fn clear(&mut self) {
-        match self {
-            Self::Whole(window, _) => *window = TimeWindow::new(),
-            Self::Tenths(window, _) => *window = TimeWindow::new(),
-        }
-    }
-
-    fn add(&mut self, tally: &Tally, now: Instant) {
-        match self {
-            Self::Whole(window, length) => window.add(tally, *length, now),
-            Self::Tenths(window, length) => window.add(tally, *length, now),
-        }
-    }
-
-    fn sum(&self, now: Instant) -> Tally {
-        match self {
-            Self::Whole(window, length) => window.sum(*length, now),
-            Self::Tenths(window, length) => window.sum(*length, now),
+            (_, interval) => Self::in_buckets(1, interval.map_or(Span::MAX, Span::of)),
         }
     }
 }
