@@ -21,12 +21,12 @@ type Both<A, B> = (Growing<A>, Growing<B>);
 
 /// The conditions by name and type, and how a window of so many buckets becomes one of them.
 macro_rules! conditions {
-    ([$($name:ident: $condition:ty),* $(,)?] [$($window:ident: $buckets:literal),* $(,)?]) => {
+    ([$($name:ident: $condition:ty),* $(,)?] [$($(#[$whether:meta])* $window:ident: $buckets:literal),* $(,)?]) => {
         /// A condition of the library's.
         #[derive(Clone, Copy, Debug)]
         enum Condition {
             $($name($condition),)*
-            $($window(TimeBased<$buckets>),)*
+            $($(#[$whether])* $window(TimeBased<$buckets>),)*
         }
 
         /// What it counts.
@@ -36,23 +36,36 @@ macro_rules! conditions {
             /// Which condition it is for turns out with the first call.
             Unused,
             $($name(<$condition as Trip>::Meter),)*
-            $($window(<TimeBased<$buckets> as Trip>::Meter),)*
+            $($(#[$whether])* $window(<TimeBased<$buckets> as Trip>::Meter),)*
         }
 
         impl Condition {
-            /// Looks at the condition with its own meter, or with an unused one of its own kind.
-            fn with<R>(&self, meter: &Meter, look: impl Look<R>) -> (R, Meter) {
+            /// Records with the condition's own meter, which an unused one becomes.
+            fn record(&self, meter: &mut Meter, sample: Sample, now: Option<Instant>) -> Option<bool> {
                 match self {
                     $(Self::$name(condition) => {
-                        let mut own = match meter { Meter::$name(own) => *own, _ => Fresh::FRESH };
-                        let looked = look.at(condition, &mut own);
-                        (looked, Meter::$name(own))
+                        if !matches!(meter, Meter::$name(_)) {
+                            *meter = Meter::$name(Fresh::FRESH);
+                        }
+                        let Meter::$name(own) = meter else { return None };
+                        condition.record(own, sample, now)
                     })*
-                    $(Self::$window(condition) => {
-                        let mut own = match meter { Meter::$window(own) => *own, _ => Fresh::FRESH };
-                        let looked = look.at(condition, &mut own);
-                        (looked, Meter::$window(own))
+                    $($(#[$whether])* Self::$window(condition) => {
+                        if !matches!(meter, Meter::$window(_)) {
+                            *meter = Meter::$window(Fresh::FRESH);
+                        }
+                        let Meter::$window(own) = meter else { return None };
+                        condition.record(own, sample, now)
                     })*
+                }
+            }
+
+            /// Looks at the condition with its own meter; `None` with one that is unused.
+            fn look<R>(&self, meter: &Meter, look: impl Look<R>) -> Option<R> {
+                match (self, meter) {
+                    $((Self::$name(condition), Meter::$name(own)) => Some(look.at(condition, own)),)*
+                    $($(#[$whether])* (Self::$window(condition), Meter::$window(own)) => Some(look.at(condition, own)),)*
+                    _ => None,
                 }
             }
 
@@ -60,13 +73,13 @@ macro_rules! conditions {
             fn ask<R>(&self, ask: impl Ask<R>) -> R {
                 match self {
                     $(Self::$name(condition) => ask.of(condition),)*
-                    $(Self::$window(condition) => ask.of(condition),)*
+                    $($(#[$whether])* Self::$window(condition) => ask.of(condition),)*
                 }
             }
 
             fn over_time<'a>(buckets: u128, settings: &Settings) -> Result<'a, Self> {
                 match buckets {
-                    $($buckets => settings.over::<$buckets>().map(Self::$window),)*
+                    $($(#[$whether])* $buckets => settings.over::<$buckets>().map(Self::$window),)*
                     _ => Err(Unsupported::Room("a window of so many buckets")),
                 }
             }
@@ -85,8 +98,11 @@ conditions! {
         ConsecutiveOrAverageInTime: Both<ConsecutiveFailures, AverageOverTime>,
     ]
     [
-        Time1: 1, Time2: 2, Time3: 3, Time4: 4, Time5: 5, Time6: 6, Time8: 8, Time10: 10, Time15: 15, Time20: 20, Time30: 30,
-        Time60: 60, Time100: 100,
+        Time1: 1, Time2: 2, Time3: 3, Time4: 4, Time5: 5, Time6: 6, Time8: 8, Time10: 10, Time15: 15, Time20: 20,
+        // A chip's stack has no room for more.
+        #[cfg(feature = "encode")] Time30: 30,
+        #[cfg(feature = "encode")] Time60: 60,
+        #[cfg(feature = "encode")] Time100: 100,
     ]
 }
 
@@ -96,21 +112,13 @@ impl Fresh for Meter {
 
 /// What is asked of a condition, whichever it is.
 trait Look<R> {
-    fn at<T: Trip>(self, condition: &T, meter: &mut T::Meter) -> R;
-}
-
-struct Record(Sample, Option<Instant>);
-
-impl Look<Option<bool>> for Record {
-    fn at<T: Trip>(self, condition: &T, meter: &mut T::Meter) -> Option<bool> {
-        condition.record(meter, self.0, self.1)
-    }
+    fn at<T: Trip>(self, condition: &T, meter: &T::Meter) -> R;
 }
 
 struct Healthy;
 
 impl Look<bool> for Healthy {
-    fn at<T: Trip>(self, condition: &T, meter: &mut T::Meter) -> bool {
+    fn at<T: Trip>(self, condition: &T, meter: &T::Meter) -> bool {
         condition.is_healthy(meter)
     }
 }
@@ -118,7 +126,7 @@ impl Look<bool> for Healthy {
 struct Count(Option<Instant>);
 
 impl Look<Counts> for Count {
-    fn at<T: Trip>(self, condition: &T, meter: &mut T::Meter) -> Counts {
+    fn at<T: Trip>(self, condition: &T, meter: &T::Meter) -> Counts {
         condition.counts(meter, self.0)
     }
 }
@@ -263,21 +271,17 @@ impl Trip for AnyTrip<'_> {
 
     #[inline(never)]
     fn record(&self, meter: &mut Meter, sample: Sample, now: Option<Instant>) -> Option<bool> {
-        let (met, recorded) = self.condition.with(meter, Record(sample, now));
-        if met.is_some() {
-            *meter = recorded;
-        }
-        met
+        self.condition.record(meter, sample, now)
     }
 
     #[inline(never)]
     fn is_healthy(&self, meter: &Meter) -> bool {
-        self.condition.with(meter, Healthy).0
+        self.condition.look(meter, Healthy).unwrap_or(false)
     }
 
     #[inline(never)]
     fn counts(&self, meter: &Meter, now: Option<Instant>) -> Counts {
-        self.condition.with(meter, Count(now)).0
+        self.condition.look(meter, Count(now)).unwrap_or(Counts { calls: 0, failures: 0, slow: 0 })
     }
 
     #[inline(never)]
