@@ -8,7 +8,7 @@
 //! 1. **Machine**: a plain value with `&mut self` transitions, in each policy's file. Configuration and time are passed in.
 //! 2. **Cell** ([`cell`]): where the value lives and how callers share it: [`cell::StateCell`], with one method. A [`cell::CellKind`] chooses it.
 //! 3. **Policy**: configuration plus cell, with `&self` methods written once for every kind of cell: [`circuit_breaker`],
-//!    [`retry`] with [`backoff`], [`timeout`], [`hedge`], [`bulkhead`], [`degradation`], [`fallback`].
+//!    [`retry`] with [`backoff`], [`timeout`], [`hedge`], [`bulkhead`], [`degradation`], [`fallback`], [`last_good`].
 //!
 //! Above them, the [`pipeline`] composes policies around an operation into one future, polled in the caller's task and
 //! driven by a [`Clock`] and an [`Executor`].
@@ -38,6 +38,7 @@ mod executor;
 mod failure;
 pub mod fallback;
 pub mod hedge;
+pub mod last_good;
 mod observe;
 mod outcome;
 pub mod pipeline;

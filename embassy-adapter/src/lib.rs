@@ -42,7 +42,8 @@ pub use failsoft_core::{
     Ratio, Reason, Rejected, Rng, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
 pub use failsoft_core::{
-    backoff, budget, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile, retry, timeout,
+    backoff, budget, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, last_good, pipeline, quantile,
+    retry, timeout,
 };
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
@@ -74,3 +75,30 @@ pub type Degradation<const N: usize, L = degradation::DegradationLevel, R = (), 
 
 /// A hedge of up to `N` further tries, for tasks and interrupts alike.
 pub type Hedge<const N: usize = 1, D = hedge::FixedDelay, O = (), B = ()> = hedge::Hedge<CriticalSection, N, D, O, B>;
+
+/// The last good value of one thing, for tasks and interrupts alike. What is served is cloned in the critical section: a few words.
+///
+/// ```
+/// use core::time::Duration;
+/// use failsoft_embassy::{Embassy, LastGood, Pipeline, last_good, valid};
+///
+/// // Fresh for 5 s; while the sensor fails it stands in, until it is 60 s old.
+/// const READING: last_good::Config =
+///     last_good::Config::new().with_fresh_for(Duration::from_secs(5)).with_max_age(Duration::from_secs(60));
+/// static TEMPERATURE: LastGood<i16> = LastGood::new(valid!(READING.validate()));
+///
+/// async fn temperature(device: &Embassy) -> Option<i16> {
+///     Pipeline::new(device).layer(&TEMPERATURE).call(async |_| read_register().await).await.ok()
+/// }
+///
+/// fn is_stale(device: &Embassy) -> bool {
+///     TEMPERATURE.get(device).is_none_or(|good| good.is_stale())
+/// }
+/// # struct BusError;
+/// # async fn read_register() -> Result<i16, BusError> { Ok(7) }
+/// # let _ = (temperature, is_stale);
+/// ```
+pub type LastGood<T, O = ()> = last_good::LastGood<CriticalSection, T, O>;
+
+/// The last good value of each of up to `N` keys, a power of two, for tasks and interrupts alike.
+pub type KeyedLastGood<Key, T, const N: usize, O = ()> = last_good::KeyedLastGood<CriticalSection, Key, T, N, O>;

@@ -39,7 +39,8 @@ pub use failsoft_core::{
     Ratio, Reason, Rejected, Rng, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
 pub use failsoft_core::{
-    backoff, budget, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile, retry, timeout,
+    backoff, budget, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, last_good, pipeline, quantile,
+    retry, timeout,
 };
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
@@ -89,3 +90,21 @@ pub type Degradation<const N: usize, L = degradation::DegradationLevel, R = (), 
 /// A hedge of up to `N` further tries. What is known of the latencies is shared by threads through a mutex, which a fixed delay never
 /// takes.
 pub type Hedge<const N: usize = 1, D = hedge::FixedDelay, O = (), B = ()> = hedge::Hedge<Locked, N, D, O, B>;
+
+/// The last good value of one thing, shared by threads through a mutex. What is served is cloned while it is held: an `Arc` of
+/// what is large.
+///
+/// ```
+/// use failsoft_tokio::last_good::Config;
+/// use failsoft_tokio::{LastGood, Tokio, valid};
+///
+/// static RATES: LastGood<std::sync::Arc<str>> = LastGood::new(valid!(Config::new().validate()));
+///
+/// # fn f(body: std::sync::Arc<str>) {
+/// RATES.remember(&body, &Tokio);
+/// # }
+/// ```
+pub type LastGood<T, O = ()> = last_good::LastGood<Locked, T, O>;
+
+/// The last good value of each of up to `N` keys, a power of two, shared by threads through a mutex.
+pub type KeyedLastGood<Key, T, const N: usize, O = ()> = last_good::KeyedLastGood<Locked, Key, T, N, O>;

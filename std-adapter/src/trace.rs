@@ -3,12 +3,14 @@
 use failsoft_core::circuit_breaker::{StateKind, Transition};
 use failsoft_core::degradation::{Level, LevelChange};
 use failsoft_core::hedge::Hedged;
+use failsoft_core::last_good::Served;
 use failsoft_core::retry::Retrying;
 use failsoft_core::{Instant, Observer};
 
 /// An observer for every policy: one `tracing` event per event, under the name of the policy's instance.
 ///
-/// What takes function away is a warning, what brings it back is information, a retry or a hedge is for debugging.
+/// What takes function away is a warning, and so is an answer that is stale; what brings it back is information; a retry, a hedge or an
+/// answer that is fresh is for debugging.
 #[derive(Clone, Copy, Debug)]
 pub struct Tracing {
     name: &'static str,
@@ -46,6 +48,17 @@ impl Observer<Hedged> for Tracing {
         match *event {
             Hedged::Started { hedge, attempt } => tracing::debug!(name = self.name, attempt, hedge, "hedge started"),
             Hedged::Won { hedge, attempt } => tracing::debug!(name = self.name, attempt, hedge, "hedge won"),
+        }
+    }
+}
+
+impl Observer<Served> for Tracing {
+    fn observe(&self, event: &Served) {
+        let (age, stale) = (event.age(), event.is_stale());
+        if stale {
+            tracing::warn!(name = self.name, ?age, stale, "last good value");
+        } else {
+            tracing::debug!(name = self.name, ?age, stale, "last good value");
         }
     }
 }

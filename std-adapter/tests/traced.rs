@@ -11,8 +11,8 @@ use failsoft_tokio::circuit_breaker::ConsecutiveFailures;
 use failsoft_tokio::degradation::{Criticality, Service};
 use failsoft_tokio::hedge::FixedDelay;
 use failsoft_tokio::{
-    Backoff, CircuitBreaker, Degradation, Hedge, Idempotent, Instant, Jitter, Pipeline, RetryPolicy, Tokio, Tracing,
-    circuit_breaker, degradation, retry, valid,
+    Backoff, CircuitBreaker, Degradation, Hedge, Idempotent, Instant, Jitter, LastGood, Pipeline, RetryPolicy, Tokio,
+    Tracing, circuit_breaker, degradation, last_good, retry, valid,
 };
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
@@ -135,6 +135,28 @@ fn each_hedge_and_the_winner_is_one_debug_event() {
     let expected = [
         (Level::DEBUG, "message=hedge started name=\"search\" attempt=1 hedge=1"),
         (Level::DEBUG, "message=hedge won name=\"search\" attempt=1 hedge=1"),
+    ];
+    assert_eq!(seen, expected.map(|(level, text)| (level, text.to_owned())));
+}
+
+#[test]
+fn a_stale_answer_is_a_warning_and_a_fresh_one_for_debugging() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let config = last_good::Config::new().with_fresh_for(Duration::from_secs(5)).validate().unwrap();
+    let rates: LastGood<u32, _> = LastGood::with_observer(config, Tracing::new("rates"));
+    let pipeline = Pipeline::new(Tokio).layer(&rates);
+    let seen = notes(|| {
+        runtime.block_on(async {
+            pipeline.call(async |_| Ok::<_, &str>(1)).await.unwrap();
+            for _ in 0..2 {
+                tokio::time::advance(Duration::from_secs(4)).await;
+                assert_eq!(pipeline.call(async |_| Err("down")).await, Ok(1));
+            }
+        });
+    });
+    let expected = [
+        (Level::DEBUG, "message=last good value name=\"rates\" age=4s stale=false"),
+        (Level::WARN, "message=last good value name=\"rates\" age=8s stale=true"),
     ];
     assert_eq!(seen, expected.map(|(level, text)| (level, text.to_owned())));
 }
