@@ -9,7 +9,7 @@
 //! 2. **Cell** ([`cell`]): where the value lives and how callers share it: [`cell::StateCell`], with one method. A [`cell::CellKind`] chooses it.
 //! 3. **Policy**: configuration plus cell, with `&self` methods written once for every kind of cell: [`circuit_breaker`],
 //!    [`retry`] with [`backoff`] and [`budget`], [`timeout`], [`hedge`], [`bulkhead`] and [`adaptive`] limits, [`rate_limiter`],
-//!    [`throttle`], [`degradation`], [`fallback`]; and [`chaos`], to put them to the test.
+//!    [`throttle`], [`degradation`], [`fallback`] and [`last_good`]; and [`chaos`], to put them to the test.
 //!
 //! Above them, the [`pipeline`] composes policies around an operation into one future, polled in the caller's task and
 //! driven by a [`Clock`] and an [`Executor`].
@@ -42,6 +42,7 @@ mod executor;
 mod failure;
 pub mod fallback;
 pub mod hedge;
+pub mod last_good;
 mod math;
 mod observe;
 mod outcome;

@@ -277,7 +277,7 @@ pin_project_lite::pin_project! {
 }
 
 impl<K: CellKind<Window>> Part for Throttle<K> {
-    const ROLE: Role = Role::Other;
+    const ROLE: Role = Role::Throttle;
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let period = Span::from_nanos(self.config.bucket.as_nanos().saturating_mul(BUCKETS as u64)).duration();

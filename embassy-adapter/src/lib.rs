@@ -43,7 +43,7 @@ pub use failsoft_core::{
 };
 pub use failsoft_core::{
     adaptive, adaptive_rate, backoff, budget, bulkhead, cell, chaos, circuit_breaker, degradation, fallback, hedge,
-    pipeline, quantile, queue, rate_limiter, retry, throttle, timeout, window,
+    last_good, pipeline, quantile, queue, rate_limiter, retry, throttle, timeout, window,
 };
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
@@ -106,3 +106,30 @@ pub type Chaos<I, O = ()> = chaos::Chaos<CriticalSection, I, O>;
 
 /// An adaptive rate for tasks and interrupts alike.
 pub type AdaptiveRate<O = ()> = adaptive_rate::AdaptiveRate<CriticalSection, O>;
+
+/// The last good value of one thing, for tasks and interrupts alike. What is served is cloned in the critical section: a few words.
+///
+/// ```
+/// use core::time::Duration;
+/// use failsoft_embassy::{Embassy, LastGood, Pipeline, last_good, valid};
+///
+/// // Fresh for 5 s; while the sensor fails it stands in, until it is 60 s old.
+/// const READING: last_good::Config =
+///     last_good::Config::new().with_fresh_for(Duration::from_secs(5)).with_max_age(Duration::from_secs(60));
+/// static TEMPERATURE: LastGood<i16> = LastGood::new(valid!(READING.validate()));
+///
+/// async fn temperature(device: &Embassy) -> Option<i16> {
+///     Pipeline::new(device).layer(&TEMPERATURE).call(async |_| read_register().await).await.ok()
+/// }
+///
+/// fn is_stale(device: &Embassy) -> bool {
+///     TEMPERATURE.get(device).is_none_or(|good| good.is_stale())
+/// }
+/// # struct BusError;
+/// # async fn read_register() -> Result<i16, BusError> { Ok(7) }
+/// # let _ = (temperature, is_stale);
+/// ```
+pub type LastGood<T, O = ()> = last_good::LastGood<CriticalSection, T, O>;
+
+/// The last good value of each of up to `N` keys, a power of two, for tasks and interrupts alike.
+pub type KeyedLastGood<Key, T, const N: usize, O = ()> = last_good::KeyedLastGood<CriticalSection, Key, T, N, O>;

@@ -21,13 +21,14 @@
 //! ```
 //!
 //! [`Tokio`] is the executor: tokio's clock and timers, so that `tokio::time::pause` governs everything. From plain threads, without a
-//! runtime, [`call_blocking`] runs a pipeline on [`Threads`].
+//! runtime, [`call_blocking`] runs a pipeline on [`Threads`]. [`Coalesce`] lets calls for the same thing at the same time share one run of it.
 //!
 //! All of core is re-exported; the aliases here choose how states are shared: [`Atomic`] cells, without locks, where the state
 //! fits two words, and [`Locked`] ones elsewhere.
 
 mod atomic;
 mod blocking;
+pub mod coalesce;
 mod executor;
 mod mutex;
 #[cfg(feature = "tracing")]
@@ -40,7 +41,7 @@ pub use failsoft_core::{
 };
 pub use failsoft_core::{
     adaptive, adaptive_rate, backoff, budget, bulkhead, cell, chaos, circuit_breaker, degradation, fallback, hedge,
-    pipeline, quantile, queue, rate_limiter, retry, throttle, timeout, window,
+    last_good, pipeline, quantile, queue, rate_limiter, retry, throttle, timeout, window,
 };
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
@@ -51,6 +52,7 @@ pub use failsoft_core::timeout::Timeout;
 
 pub use atomic::{Atomic, AtomicCell, Swapped};
 pub use blocking::{ThreadSleep, Threads, block_on, call_blocking};
+pub use coalesce::Coalesce;
 pub use executor::Tokio;
 pub use mutex::{Locked, MutexCell};
 #[cfg(feature = "tracing")]
@@ -152,3 +154,21 @@ pub type Chaos<I, O = ()> = chaos::Chaos<Atomic, I, O>;
 
 /// An adaptive rate shared by threads, through a mutex.
 pub type AdaptiveRate<O = ()> = adaptive_rate::AdaptiveRate<Locked, O>;
+
+/// The last good value of one thing, shared by threads through a mutex. What is served is cloned while it is held: an `Arc` of
+/// what is large.
+///
+/// ```
+/// use failsoft_tokio::last_good::Config;
+/// use failsoft_tokio::{LastGood, Tokio, valid};
+///
+/// static RATES: LastGood<std::sync::Arc<str>> = LastGood::new(valid!(Config::new().validate()));
+///
+/// # fn f(body: std::sync::Arc<str>) {
+/// RATES.remember(&body, &Tokio);
+/// # }
+/// ```
+pub type LastGood<T, O = ()> = last_good::LastGood<Locked, T, O>;
+
+/// The last good value of each of up to `N` keys, a power of two, shared by threads through a mutex.
+pub type KeyedLastGood<Key, T, const N: usize, O = ()> = last_good::KeyedLastGood<Locked, Key, T, N, O>;

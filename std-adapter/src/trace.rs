@@ -6,13 +6,14 @@ use failsoft_core::chaos::Injected;
 use failsoft_core::circuit_breaker::{StateKind, Transition};
 use failsoft_core::degradation::{Level, LevelChange};
 use failsoft_core::hedge::Hedged;
+use failsoft_core::last_good::Served;
 use failsoft_core::retry::Retrying;
 use failsoft_core::{Instant, Observer};
 
 /// An observer for every policy: one `tracing` event per event, under the name of the policy's instance.
 ///
-/// What takes function away is a warning, what brings it back or is injected on purpose is information, a retry or a hedge is for
-/// debugging.
+/// What takes function away is a warning, and so is an answer that is stale; what brings it back or is injected on purpose is information; a
+/// retry, a hedge or an answer that is fresh is for debugging.
 #[derive(Clone, Copy, Debug)]
 pub struct Tracing {
     name: &'static str,
@@ -73,6 +74,17 @@ impl Observer<RateCut> for Tracing {
         let RateCut { from, to, measured, at } = *event;
         let (from, to, measured) = (from.map(Rate::as_millionths), to.as_millionths(), measured.as_millionths());
         tracing::warn!(name = self.name, from, to, measured, at = at.as_nanos(), "adaptive rate");
+    }
+}
+
+impl Observer<Served> for Tracing {
+    fn observe(&self, event: &Served) {
+        let (age, stale) = (event.age(), event.is_stale());
+        if stale {
+            tracing::warn!(name = self.name, ?age, stale, "last good value");
+        } else {
+            tracing::debug!(name = self.name, ?age, stale, "last good value");
+        }
     }
 }
 

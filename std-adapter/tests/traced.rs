@@ -14,8 +14,8 @@ use failsoft_tokio::degradation::{Criticality, Service};
 use failsoft_tokio::hedge::FixedDelay;
 use failsoft_tokio::{
     AdaptiveLimit, AdaptiveRate, Backoff, Chaos, CircuitBreaker, Degradation, Hedge, Idempotent, Instant, Jitter,
-    Pipeline, Ratio, RetryPolicy, Tokio, Tracing, Valid, adaptive, adaptive_rate, circuit_breaker, degradation, retry,
-    valid,
+    LastGood, Pipeline, Ratio, RetryPolicy, Tokio, Tracing, Valid, adaptive, adaptive_rate, circuit_breaker,
+    degradation, last_good, retry, valid,
 };
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
@@ -156,6 +156,28 @@ fn each_injection_is_information() {
     let expected = [
         (Level::INFO, "message=chaos injected name=\"slow\" call=1 kind=Latency(5ms)"),
         (Level::INFO, "message=chaos injected name=\"faulty\" call=1 kind=Fault"),
+    ];
+    assert_eq!(seen, expected.map(|(level, text)| (level, text.to_owned())));
+}
+
+#[test]
+fn a_stale_answer_is_a_warning_and_a_fresh_one_for_debugging() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let config = last_good::Config::new().with_fresh_for(Duration::from_secs(5)).validate().unwrap();
+    let rates: LastGood<u32, _> = LastGood::with_observer(config, Tracing::new("rates"));
+    let pipeline = Pipeline::new(Tokio).layer(&rates);
+    let seen = notes(|| {
+        runtime.block_on(async {
+            pipeline.call(async |_| Ok::<_, &str>(1)).await.unwrap();
+            for _ in 0..2 {
+                tokio::time::advance(Duration::from_secs(4)).await;
+                assert_eq!(pipeline.call(async |_| Err("down")).await, Ok(1));
+            }
+        });
+    });
+    let expected = [
+        (Level::DEBUG, "message=last good value name=\"rates\" age=4s stale=false"),
+        (Level::WARN, "message=last good value name=\"rates\" age=8s stale=true"),
     ];
     assert_eq!(seen, expected.map(|(level, text)| (level, text.to_owned())));
 }

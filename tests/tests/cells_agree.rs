@@ -71,6 +71,8 @@ fn the_script_visits_every_state_and_every_kind_of_answer() {
         "Won",
         "LimitChange",
         "RateCut",
+        "stale: true",
+        "stale: false",
     ] {
         assert!(log.contains(word), "the script never shows `{word}`");
     }

@@ -8,7 +8,7 @@
 //! | a retry, a hedge, a circuit breaker | fallback | its answer is a success: nothing would be left to retry, to hedge or to count |
 //! | a retry | retry | the attempts multiply |
 //! | a circuit breaker | retry | an open breaker would not stop the attempts of the calls under way |
-//! | a rate limiter | retry, hedge | further attempts would pass without being counted |
+//! | a rate limiter, a throttle | retry, hedge | further attempts would pass without being counted |
 //! | a bulkhead | hedge | further tries would run beside the one that holds the permit |
 //!
 //! ```compile_fail
@@ -48,6 +48,8 @@ pub enum Role {
     Bulkhead,
     /// Stops calling what fails.
     CircuitBreaker,
+    /// Calls less of what rejects much.
+    Throttle,
 }
 
 /// Several roles: a bit each.
@@ -176,6 +178,10 @@ pub(super) const fn check<Outer: Part, Inner: Part>() {
             !outer.has(Role::RateLimiter),
             "a retry within a rate limiter: further attempts would pass without being counted"
         );
+        assert!(
+            !outer.has(Role::Throttle),
+            "a retry within a throttle: further attempts would pass without being counted"
+        );
     }
     if inner.has(Role::Hedge) {
         assert!(
@@ -183,8 +189,74 @@ pub(super) const fn check<Outer: Part, Inner: Part>() {
             "a hedge within a rate limiter: further tries would pass without being counted"
         );
         assert!(
+            !outer.has(Role::Throttle),
+            "a hedge within a throttle: further tries would pass without being counted"
+        );
+        assert!(
             !outer.has(Role::Bulkhead),
             "a hedge within a bulkhead: further tries would run beside the one that holds the permit"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::panic::AssertUnwindSafe;
+    use std::panic::catch_unwind;
+    use std::vec::Vec;
+
+    use super::*;
+
+    const ROLES: [Role; 9] = [
+        Role::Other,
+        Role::Fallback,
+        Role::Timeout,
+        Role::Retry,
+        Role::Hedge,
+        Role::RateLimiter,
+        Role::Bulkhead,
+        Role::CircuitBreaker,
+        Role::Throttle,
+    ];
+
+    /// A part of the role at this place.
+    struct Of<const PLACE: usize>;
+
+    impl<const PLACE: usize> Part for Of<PLACE> {
+        const ROLE: Role = ROLES[PLACE];
+
+        fn describe(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            Ok(())
+        }
+    }
+
+    /// The roles that may not stand within this one, which may be several layers further out.
+    fn refused<const OUTER: usize>() -> Vec<Role> {
+        macro_rules! within {
+            ($($inner:literal)*) => {[$(
+                (ROLES[$inner], catch_unwind(AssertUnwindSafe(check::<Stack<Stack<Bare, Of<OUTER>>, Of<2>>, Of<$inner>>)).is_err())
+            ),*]};
+        }
+        let all = within!(0 1 2 3 4 5 6 7 8);
+        all.into_iter().filter_map(|(role, refused)| refused.then_some(role)).collect()
+    }
+
+    #[test]
+    fn the_orders_that_are_refused_are_those_of_the_table_and_no_others() {
+        use Role::{Fallback, Hedge, Retry};
+        let table: [(Vec<Role>, &[Role]); 9] = [
+            (refused::<0>(), &[]),
+            (refused::<1>(), &[]),
+            (refused::<2>(), &[]),
+            (refused::<3>(), &[Fallback, Retry]),
+            (refused::<4>(), &[Fallback]),
+            (refused::<5>(), &[Retry, Hedge]),
+            (refused::<6>(), &[Hedge]),
+            (refused::<7>(), &[Fallback, Retry]),
+            (refused::<8>(), &[Retry, Hedge]),
+        ];
+        for (outer, (found, expected)) in ROLES.iter().zip(table) {
+            assert_eq!(found, expected, "within {outer:?}");
+        }
     }
 }

@@ -3,8 +3,8 @@
 use std::string::ToString;
 
 use super::*;
-use crate::Pipeline;
 use crate::cell::Local;
+use crate::pipeline::{Pipeline, Standard};
 use crate::rng::Rng;
 use crate::testing::{ManualClock, Script, Step, VirtualExecutor, never};
 use crate::valid;
@@ -116,7 +116,8 @@ fn settings_that_make_no_sense_are_refused() {
 fn in_a_pipeline_it_sends_a_trickle_to_what_fails_and_everything_once_that_is_well() {
     let executor = VirtualExecutor::new();
     let throttle = throttle(Config::new().with_period(Duration::from_secs(10)));
-    let pipeline = Pipeline::new(&executor).layer(&throttle);
+    // Where a bulkhead stands.
+    let pipeline = Standard::new().with_bulkhead(&throttle).on(&executor);
     assert_eq!(pipeline.to_string(), "throttle: beyond 200 % of what is accepted, over 10s");
     let sick = Script::new(&[Step::Fail]);
     let mut rejected = 0;

@@ -22,6 +22,7 @@ use failsoft_core::circuit_breaker::{
 };
 use failsoft_core::degradation::{self, Criticality, Degradation, DegradationLevel, Health, LevelChange, Service};
 use failsoft_core::fallback::Fallback;
+use failsoft_core::last_good::{self, KeyedLastGood, Memories, Served};
 use failsoft_core::quantile::Sketch;
 use failsoft_core::rate_limiter::{Arrival, Arrivals};
 use failsoft_core::retry::{self, RetryPolicy, Retrying};
@@ -79,6 +80,7 @@ pub trait Tables:
     + CellKind<Tokens>
     + CellKind<Sketch>
     + CellKind<adaptive_rate::State>
+    + CellKind<Memories<u32, u32, KEYS>>
     + CellKind<Remembered<NoMemory>>
     + CellKind<Remembered<Measured>>
     + CellKind<Remembered<Window<MovingAverage, Sum>>>
@@ -95,6 +97,8 @@ impl<K> Tables for K where
         + CellKind<Tokens>
         + CellKind<Sketch>
         + CellKind<adaptive_rate::State>
+        + CellKind<Memories<u32, u32, KEYS>>
+        + CellKind<Memories<u32, u32, KEYS>>
         + CellKind<Remembered<NoMemory>>
         + CellKind<Remembered<Measured>>
         + CellKind<Remembered<Window<MovingAverage, Sum>>>
@@ -118,7 +122,8 @@ pub fn replay<W: Words, T: Tables>(seed: u64, steps: u32, log: &mut impl Write) 
     limits::budgets::<W, T>(seed, steps / 2, log)?;
     limits::hedge::<T>(seed, steps / 4, log)?;
     limits::adaptives::<W, T>(seed, steps, log)?;
-    limits::adaptive_rate::<T>(seed, steps, log)
+    limits::adaptive_rate::<T>(seed, steps, log)?;
+    last_good::<T>(seed, steps, log)
 }
 
 fn breakers<W: Words, T: Tables>(seed: u64, steps: u32, log: &mut impl Write) -> fmt::Result {
@@ -351,6 +356,27 @@ fn chaos<K: CellKind<chaos::Progress>>(seed: u64, steps: u32, log: &mut impl Wri
         for event in events.take() {
             writeln!(log, "  {event:?}")?;
         }
+    }
+    Ok(())
+}
+
+fn last_good<K: CellKind<Memories<u32, u32, KEYS>>>(seed: u64, steps: u32, log: &mut impl Write) -> fmt::Result {
+    let config =
+        last_good::Config::new().with_fresh_for(Duration::from_millis(500)).with_max_age(Duration::from_secs(4));
+    let (executor, events) = (VirtualExecutor::<8>::seeded(seed), Recorder::<Served, 4>::new());
+    let config = config.validate().map_err(|_| fmt::Error)?;
+    let memory = KeyedLastGood::<K, u32, u32, KEYS, _>::with_observer(config, &events);
+    let mut draws = Draws::new(seed, 13);
+    writeln!(log, "# last good")?;
+    for step in 0..steps {
+        let (key, fails) = (draws.below(6), draws.below(3) != 0);
+        let pipeline = Pipeline::new(&executor).layer(memory.of(key));
+        let result = executor.run(pipeline.call(async |_| if fails { Err(key) } else { Ok(step) }));
+        writeln!(log, "{step} {key} {result:?}, {} keys", memory.keys())?;
+        for event in events.take() {
+            writeln!(log, "  {event:?}")?;
+        }
+        executor.jump_to(failsoft_core::Clock::now(&executor).saturating_add(draws.pause()));
     }
     Ok(())
 }
