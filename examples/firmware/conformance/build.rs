@@ -5,12 +5,17 @@ use std::path::Path;
 
 use failsoft_conformance::{ALL, encode};
 
-const VECTORS: &str = "../../../tests/vectors/peers.jsonl";
+const VECTORS: [&str; 2] = ["../../../tests/vectors/peers.jsonl", "../../../tests/vectors/more.jsonl"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let text = std::fs::read_to_string(VECTORS)?;
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    let vectors = lines.map(encode::vector).collect::<Result<Vec<_>, _>>()?;
+    let mut vectors = Vec::new();
+    for file in VECTORS {
+        println!("cargo:rerun-if-changed={file}");
+        let text = std::fs::read_to_string(file)?;
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            vectors.push(encode::vector(line)?);
+        }
+    }
     for part in ALL {
         let tape = encode::tape(vectors.iter().filter(|vector| part.has(vector.pattern())));
         std::fs::write(Path::new(&std::env::var("OUT_DIR")?).join(part.name).with_extension("tape"), tape)?;
@@ -18,6 +23,5 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rustc-link-arg-bins=-Tlink.x");
     println!("cargo:rustc-link-arg-bins=-Tdefmt.x");
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed={VECTORS}");
     Ok(())
 }

@@ -11,18 +11,19 @@ use failsoft_conformance::checks::Checks;
 use failsoft_conformance::encode::{self, Json};
 use failsoft_conformance::tape::Tape;
 use failsoft_conformance::vector::Vector;
-use failsoft_conformance::{ALL, Totals, Verdict, judge, report, write_verdict};
+use failsoft_conformance::{ALL, Part, Totals, Verdict, judge, report, write_verdict};
 
 const HELP: &str = "\
 Run scenarios of other systems' tests against failsoft.
 
-usage: conformance [--verbose | --plain | --tape OUT] FILE.jsonl…
+usage: conformance [--verbose | --plain | --tape OUT] [--part NAME] FILE.jsonl…
 
   FILE.jsonl   a vector a line; tests/vectors/README.md says what one may hold;
                several are taken as one
   --verbose    list all vectors, not only those that did not pass
   --plain      only a line a vector and the totals: what a chip writes, to the byte
   --tape OUT   run nothing: write the vectors in the form that a chip reads
+  --part NAME  only the vectors that one image on a chip runs: breakers or limits
   -h, --help   this text
 
 A vector has passed, failed, or is skipped: failsoft differs there on purpose, and the
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
 struct Arguments {
     files: Vec<PathBuf>,
     tape: Option<PathBuf>,
+    part: Option<&'static Part>,
     verbose: bool,
     plain: bool,
 }
@@ -58,6 +60,11 @@ fn arguments(mut given: impl Iterator<Item = OsString>) -> Result<Option<Argumen
             "--verbose" => arguments.verbose = true,
             "--plain" => arguments.plain = true,
             "--tape" => arguments.tape = Some(given.next().ok_or("--tape needs a file; see --help")?.into()),
+            "--part" => {
+                let name = given.next().ok_or("--part needs a name; see --help")?;
+                let part = ALL.iter().find(|part| name == part.name);
+                arguments.part = Some(part.ok_or_else(|| format!("no part '{}'; see --help", name.display()))?);
+            }
             other if other.starts_with('-') => return Err(format!("unknown argument '{other}'; see --help")),
             _ => arguments.files.push(argument.into()),
         }
@@ -78,7 +85,8 @@ fn run(given: impl Iterator<Item = OsString>) -> Result<ExitCode, String> {
         let bytes = std::fs::read(file).map_err(|error| format!("can't read {}: {error}", file.display()))?;
         read(file, &bytes, &mut vectors, &mut malformed);
     }
-    let tape = encode::tape(&vectors);
+    let part = |vector: &&Json| arguments.part.is_none_or(|part| part.has(vector.pattern()));
+    let tape = encode::tape(vectors.iter().filter(part));
     if let Some(out) = arguments.tape {
         if !malformed.is_empty() {
             return Err(malformed.join("\nconformance: "));

@@ -98,11 +98,11 @@ conditions! {
         ConsecutiveOrAverageInTime: Both<ConsecutiveFailures, AverageOverTime>,
     ]
     [
-        Time1: 1, Time2: 2, Time3: 3, Time4: 4, Time5: 5, Time6: 6, Time8: 8, Time10: 10, Time15: 15, Time20: 20,
+        Time1: 1, Time2: 2, Time3: 3, Time4: 4, Time5: 5, Time6: 6, Time7: 7, Time8: 8, Time9: 9, Time10: 10, Time12: 12,
+        Time15: 15, Time20: 20, Time30: 30, Time60: 60,
         // A chip's stack has no room for more.
-        #[cfg(feature = "encode")] Time30: 30,
-        #[cfg(feature = "encode")] Time60: 60,
         #[cfg(feature = "encode")] Time100: 100,
+        #[cfg(feature = "encode")] Time120: 120,
     ]
 }
 
