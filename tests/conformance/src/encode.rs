@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn a_malformed_line_says_what_is_wrong() {
         for (line, message) in [
-            (r#"{"id": "a""#, "EOF while parsing an object at line 1 column 10"),
+            (r#"{"id": "a""#, "EOF while parsing an object at column 10"),
             ("[]", "not an object"),
             (r#"{"pattern": "p", "config": {}, "steps": []}"#, "`id` is missing, or not a string"),
             (r#"{"id": "a", "pattern": "p", "steps": []}"#, "`config` is missing, or not an object"),
