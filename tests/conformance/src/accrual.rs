@@ -50,7 +50,7 @@ pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()
 fn condition<'a>(config: Object<'a>) -> Result<'a, AnyTrip<'a>> {
     config.only(&KNOWN)?;
     let mut trip = match config.share("success_rate")? {
-        None => AnyTrip::consecutive(config.needed("consecutive_failures", config.count("consecutive_failures"))?)?,
+        None => AnyTrip::consecutive(config.count("consecutive_failures")?.unwrap_or(5))?,
         Some(rate) => {
             let least = config.count("min_requests")?;
             match (config.count("ema_window_requests")?, config.span("ema_window_ms")?) {
@@ -99,13 +99,14 @@ fn walk<'a>(vector: &Vector<'a>, checks: &mut Checks, rig: &mut Rig<'a, '_>, clo
         step.no_args()?;
         for _ in 0..step.repeat()? {
             // Calls of a node that is taken for dead are probes.
-            if rig.snapshot().state == StateKind::Open && step.op != "revived" {
+            if rig.snapshot().state == StateKind::Open && matches!(step.op, "success" | "failure") {
                 rig.by_hand(Hand::HalfOpen);
             }
             match step.op {
                 "success" => rig.record(Verdict::SUCCESS)?,
                 "failure" => rig.record(Verdict::TRANSIENT)?,
                 "revived" => rig.by_hand(Hand::Close),
+                "tick" | "snapshot" => {}
                 op => return Err(Unsupported::Op(op)),
             }
             let snapshot = rig.snapshot();

@@ -40,7 +40,8 @@ fn tries<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()> {
         }
         None => Throttled(None),
     };
-    let delay = config.needed("delay_ms", config.span("delay_ms"))?;
+    // Without a delay, all are sent at once.
+    let delay = config.span("delay_ms")?.unwrap_or(Duration::ZERO);
     // As a type says how many there are, each number of them is code of its own.
     match config.needed("max_attempts", config.count("max_attempts"))? {
         2 => walk::<1>(vector, delay, &budget, checks),

@@ -4,7 +4,7 @@
 //! the keys that it is about.
 
 use crate::number::Decimal;
-use crate::tape::Object;
+use crate::tape::{List, Object, Value};
 use crate::vector::{Step, Vector};
 
 /// One difference on purpose.
@@ -38,7 +38,7 @@ const RULES: &[Rule] = &[
     Rule {
         pattern: "circuit_breaker",
         keys: &["permit", "state"],
-        applies: |vector| matches!(vector.dialect(), "gobreaker" | "polly8"),
+        applies: |vector| matches!(vector.dialect(), "gobreaker" | "polly8") && succeeds_after_failing(vector),
         reason: "a rate is judged with each outcome: the success that completes the minimum of calls opens too",
     },
     Rule {
@@ -50,13 +50,13 @@ const RULES: &[Rule] = &[
     Rule {
         pattern: "circuit_breaker",
         keys: &["error", "state"],
-        applies: |vector| vector.dialect() == "r4j" && vector.has_op("force"),
+        applies: |vector| vector.dialect() == "r4j" && vector.steps().any(|step| step.op == "force" && fails(&step)),
         reason: "by hand, any state may follow any other: an operator who wants probes now need not open the breaker first",
     },
     Rule {
         pattern: "composition",
         keys: &["attempts", "breaker_failed", "final", "inner_calls", "retries"],
-        applies: |vector| vector.dialect() == "failsafe" && outermost_is(vector, "retry"),
+        applies: |vector| vector.dialect() == "failsafe" && retries_rejections(vector),
         reason: "the rejections of one's own policies are not retried before these admit calls again: they would only use up attempts",
     },
     Rule {
@@ -74,7 +74,7 @@ const RULES: &[Rule] = &[
     Rule {
         pattern: "failure_accrual",
         keys: &["mark_dead_ms"],
-        applies: |vector| vector.config.get("ema_window_ms").is_some(),
+        applies: averages_over_time,
         reason: "an average over time judges from its minimum of calls on, and does not wait for a whole window first",
     },
     Rule {
@@ -92,7 +92,7 @@ const RULES: &[Rule] = &[
     Rule {
         pattern: "rate_limiter",
         keys: &["available", "granted", "next_permit_in_ms", "permit"],
-        applies: |vector| vector.has_op("set_limit"),
+        applies: |vector| vector.dialect() == "r4j" && vector.has_op("set_limit"),
         reason: "another quota holds at once, and not from the next cycle on",
     },
     Rule {
@@ -145,7 +145,7 @@ const RULES: &[Rule] = &[
     Rule {
         pattern: "retry",
         keys: &["delays_ms", "slept_ms"],
-        applies: |vector| vector.dialect() == "grpc",
+        applies: |vector| vector.dialect() == "grpc" && vector.steps().any(|step| is_pushed_back(&step)),
         reason: "a delay follows from the attempt's number: one that the server gave does not start the backoff over",
     },
     Rule {
@@ -222,7 +222,31 @@ fn has_hint(step: &Step<'_>) -> bool {
     step.arg.object().is_some_and(|args| args.get("retry_after_ms").is_some())
 }
 
-fn outermost_is(vector: &Vector<'_>, policy: &str) -> bool {
-    let order = vector.config.list("order_outer_to_inner").ok();
-    order.and_then(|order| order.get(0)).and_then(crate::tape::Value::text) == Some(policy)
+/// Whether a success follows a failure, so that it can be the call that a rate begins with.
+fn succeeds_after_failing(vector: &Vector<'_>) -> bool {
+    vector.steps().zip(vector.steps().skip(1)).any(|(step, next)| step.op == "failure" && next.op == "success")
+}
+
+fn fails(step: &Step<'_>) -> bool {
+    step.expect.object().is_some_and(|expected| expected.get("error").is_some())
+}
+
+/// Whether a retry is around whatever rejects calls.
+fn retries_rejections(vector: &Vector<'_>) -> bool {
+    let order = vector.config.list("order_outer_to_inner").unwrap_or(List::EMPTY);
+    let mut names = order.iter().filter_map(Value::text);
+    names.any(|policy| policy == "retry")
+        && names.any(|policy| matches!(policy, "bulkhead" | "circuit_breaker" | "rate_limiter"))
+}
+
+fn averages_over_time(vector: &Vector<'_>) -> bool {
+    let conditions = vector.config.list("any_of").unwrap_or(List::EMPTY);
+    let mut all = conditions.iter().filter_map(Value::object).chain([vector.config]);
+    all.any(|condition| condition.get("ema_window_ms").is_some())
+}
+
+/// Whether a server said when to come back.
+fn is_pushed_back(step: &Step<'_>) -> bool {
+    let outcomes = step.arg.list().unwrap_or(List::EMPTY);
+    outcomes.iter().filter_map(Value::object).any(|outcome| outcome.get("server_delay_ms").is_some())
 }

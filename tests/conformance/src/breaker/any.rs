@@ -240,8 +240,12 @@ impl AnyTrip<'_> {
         Self::of(Condition::AverageInTime(condition))
     }
 
-    /// Either of two conditions, each with periods of its own. Whoever counts in a row comes first.
+    /// Either of two conditions, each with periods of its own, in any order.
     pub(crate) fn either<'e>(self, other: Self) -> Result<'e, Self> {
+        if matches!(other.condition, Condition::Consecutive(_)) && !matches!(self.condition, Condition::Consecutive(_))
+        {
+            return other.either(self);
+        }
         let (Periods::Growing(first), Periods::Growing(second)) = (self.periods, other.periods) else {
             return Err(Unsupported::Value { key: "any_of", problem: "takes conditions with one period each" });
         };

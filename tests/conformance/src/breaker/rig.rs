@@ -114,8 +114,10 @@ impl Lately {
 pub(crate) struct Log<'c> {
     clock: &'c ManualClock,
     lately: RefCell<Lately>,
-    /// Successes and failures in a row.
+    /// Successes and failures in a row, and the interval that they are of, where all counts begin anew with each.
     in_a_row: Cell<(u32, u32)>,
+    of_interval: Cell<u64>,
+    interval: u64,
     rates: (Ratio, Ratio),
     totals: Totals<Local>,
     last: Cell<Option<Transition>>,
@@ -131,6 +133,11 @@ impl<'c> Log<'c> {
             clock,
             lately: RefCell::new(Lately::of(plan)?),
             in_a_row: Cell::new((0, 0)),
+            of_interval: Cell::new(0),
+            interval: match (plan.interval, plan.bucket) {
+                (Some(interval), None) => u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX),
+                _ => u64::MAX,
+            },
             rates: plan.rates,
             totals: Totals::new(()),
             last: Cell::new(None),
@@ -146,7 +153,11 @@ impl<'c> Log<'c> {
     }
 
     /// Successes, and failures, in a row.
-    pub(super) const fn in_a_row(&self) -> (u32, u32) {
+    pub(super) fn in_a_row(&self) -> (u32, u32) {
+        let current = self.clock.now().as_nanos() / self.interval.max(1);
+        if self.of_interval.replace(current) != current {
+            self.in_a_row.set((0, 0));
+        }
         self.in_a_row.get()
     }
 
@@ -203,7 +214,7 @@ impl Observer<Transition> for &Log<'_> {
     fn called(&self, called: Called) {
         self.totals.called(called);
         let mut tally = Tally::default();
-        let (successes, failures) = self.in_a_row.get();
+        let (successes, failures) = self.in_a_row();
         match called {
             Called::Admitted => tally.requests = 1,
             Called::Recorded(Outcome::Success) => {
