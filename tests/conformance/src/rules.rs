@@ -49,6 +49,12 @@ const RULES: &[Rule] = &[
     },
     Rule {
         pattern: "circuit_breaker",
+        keys: &["not_permitted", "permit", "state"],
+        applies: |vector| vector.dialect() == "r4j" && asks_when_the_time_is_up(vector),
+        reason: "an open period of so long ends when so long has passed, not with the first moment after that",
+    },
+    Rule {
+        pattern: "circuit_breaker",
         keys: &["error", "state"],
         applies: |vector| vector.dialect() == "r4j" && vector.steps().any(|step| step.op == "force" && fails(&step)),
         reason: "by hand, any state may follow any other: an operator who wants probes now need not open the breaker first",
@@ -225,6 +231,14 @@ fn has_hint(step: &Step<'_>) -> bool {
 /// Whether a success follows a failure, so that it can be the call that a rate begins with.
 fn succeeds_after_failing(vector: &Vector<'_>) -> bool {
     vector.steps().zip(vector.steps().skip(1)).any(|(step, next)| step.op == "failure" && next.op == "success")
+}
+
+/// Whether a call is asked for exactly as long after another step as the breaker opens.
+fn asks_when_the_time_is_up(vector: &Vector<'_>) -> bool {
+    let Ok(Some(open_for)) = vector.config.span("open_ms") else { return false };
+    let at = |step: Step<'_>| step.at().ok().flatten();
+    let mut asked = vector.steps().filter(|step| matches!(step.op, "acquire" | "call")).filter_map(at);
+    asked.any(|asked| vector.steps().filter_map(at).any(|opened| opened.saturating_add(open_for) == asked))
 }
 
 fn fails(step: &Step<'_>) -> bool {
