@@ -30,12 +30,19 @@
 //! | [`Aimd`] | calls that are dropped or take longer than a limit | where a good latency is not known, and for small chips: it remembers nothing |
 //! | [`Vegas`] | latencies against the lowest one | steady latencies |
 //! | [`Gradient2`] in [`Windowed`] | latencies against their long average | mixed work; what to begin with |
-//! | [`Trend`] in [`Windowed`] | the same, by small steps, within reach of what is in use | limits that should not run away |
+//! | [`Trend`] in [`Windowed`] | the same, by small steps, within reach of what is in use | loads that vary: the limit comes down with them |
 //! | [`Gradient`] | latencies against those at the lowest limit, measured from time to time | where a measurement at low load can be afforded |
 //!
+//! Choose the highest limit with care: [`Vegas`], [`Gradient2`] and [`Trend`] take for normal what they have met for long enough, and under
+//! lasting saturation rise to it within minutes. [`Aimd`] and [`Gradient`] don't.
+//!
 //! # What counts
-//! A success is a latency. A failure, a timeout within included, counts as *dropped*: to call it [ignored](crate::Outcome::Ignored) is up to the
-//! classifier. What is ignored, cancelled or rejected within counts as nothing.
+//! A success is a latency. A failure, a timeout within included, counts as *dropped*, whatever time it took: a sign of overload (but for
+//! [`Gradient`], which goes by latencies alone). Failures that say nothing about the load, [ignored](crate::Outcome::Ignored) by the classifier,
+//! count as nothing; so does what is cancelled or rejected within.
+//!
+//! A limit rises only while at least half of it is in use (but for [`Trend`] and [`Gradient`]). Calls of a [`Priority`] below that, on their
+//! own, can't raise it.
 //!
 //! # Defaults
 //!
@@ -50,15 +57,17 @@
 //! | [`Vegas`]: alpha, beta | 3 and 6 times log₁₀ of the limit | [`Amount`] | |
 //! | [`Vegas`]: threshold, increase, decrease | log₁₀ of the limit | [`Amount`] | |
 //! | [`Vegas`]: smoothing | 100 % | above zero | |
-//! | [`Vegas`]: calls between measurements | [`PROBE_MULTIPLIER`] (30) times the limit | 1 or more | |
+//! | [`Vegas`]: calls between measurements | [`PROBE_MULTIPLIER`] (30) times the limit | 2 or more | |
 //! | [`Gradient2`]: long window | [`LONG_WINDOW`] (600 latencies) | 1 or more | |
 //! | [`Gradient2`]: tolerance | [`TOLERANCE`] (150 %) | 100 % or more | |
-//! | [`Gradient2`]: queue, smoothing | [`QUEUE`] (4 calls), [`SMOOTHING`] (20 %) | | |
-//! | [`Trend`]: baseline window | [`BASELINE_WINDOW`] (10 latencies) | 1 or more | |
-//! | [`Trend`]: headroom | [`HEADROOM`] (500 % of what is in use) | 100 % or more | |
+//! | [`Gradient2`]: queue size, smoothing | [`QUEUE_SIZE`] (4 calls), [`SMOOTHING`] (20 %) | | |
+//! | [`Trend`]: baseline, its window | none: the first latencies; [`BASELINE_WINDOW`] (10 latencies) | 1 or more | |
+//! | [`Trend`]: headroom, stabilisation | [`HEADROOM`] (500 % of what is in use), none | 100 % or more | |
 //! | [`Gradient`]: update interval | [`UPDATE_INTERVAL`] (100 ms) | above zero | |
 //! | [`Gradient`]: measurements | every [`MEASURE_INTERVAL`] (60 s) and [`JITTER`] (up to 15 %) more, [`MEASURED_CALLS`] (50 calls) | | |
 //! | [`Gradient`]: buffer, percentile | [`BUFFER`] (25 %), the median | | |
+//! | [`Windowed`]: summary | [`Average`] | or [`Percentile`] | |
+//! | [`Windowed`]: counts as dropped | from [`DROPPED_SHARE`] (10 %) of its calls on | above zero to 100 % | |
 //! | [`Windowed`]: window | [`SHORTEST_WINDOW`] (1 s) to [`LONGEST_WINDOW`] (30 s), [`MINIMUM_SAMPLES`] (10 calls) or more | | |
 //!
 //! # What it costs
@@ -96,12 +105,12 @@ mod windowed;
 pub use aimd::{Aimd, BACKOFF, NoMemory, TIMEOUT};
 pub use estimate::{Amount, Estimate, MovingAverage};
 pub use gradient::{BUFFER, Gradient, JITTER, MEASURE_INTERVAL, MEASURED_CALLS, Measured, UPDATE_INTERVAL};
-pub use gradient2::{Gradient2, LONG_WINDOW, QUEUE, SMOOTHING, TOLERANCE};
+pub use gradient2::{Gradient2, LONG_WINDOW, QUEUE_SIZE, SMOOTHING, TOLERANCE};
 pub use layer::{Prioritised, TimingState};
 pub use summary::{Average, Percentile, Spread, Sum, Summary};
 pub use trend::{BASELINE_WINDOW, HEADROOM, Trend, Trending};
 pub use vegas::{NoLoad, PROBE_MULTIPLIER, Vegas};
-pub use windowed::{LONGEST_WINDOW, MINIMUM_SAMPLES, SHORTEST_WINDOW, Window, Windowed};
+pub use windowed::{DROPPED_SHARE, LONGEST_WINDOW, MINIMUM_SAMPLES, SHORTEST_WINDOW, Window, Windowed};
 
 /// The limit to begin with, unless said otherwise.
 pub const INITIAL: u32 = 20;
@@ -169,7 +178,7 @@ impl<A: Copy> Config<A> {
         self
     }
 
-    /// Lets up to `callers` wait, each for up to `longest_wait`; see [`bulkhead::Config::with_queue`].
+    /// Lets up to `callers` wait in a pipeline, each for up to `longest_wait`; see [`bulkhead::Config::with_queue`].
     #[must_use]
     pub const fn with_queue(mut self, callers: u32, longest_wait: Duration) -> Self {
         (self.queue, self.longest_wait) = (callers, Span::of(longest_wait));

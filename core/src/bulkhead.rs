@@ -542,10 +542,12 @@ impl Slots {
     const fn take(&mut self, config: &Config, weight: u32, priority: Priority) -> Result<u32, Reason> {
         let permits = self.permits(config);
         let in_use = self.in_use.saturating_add(weight);
-        if weight == 0 || (in_use <= priority.of(permits) && (self.queued == 0 || config.newest_first)) {
+        // Whom newcomers may overtake: nobody, but that the newest goes first, and then not to what matters less.
+        let first = self.queued == 0 || (config.newest_first && priority.is_highest());
+        if weight == 0 || (in_use <= priority.of(permits) && first) {
             self.in_use = in_use;
             Ok(in_use)
-        } else if weight > permits {
+        } else if weight > priority.of(permits) {
             Err(Reason::TooHeavy)
         } else if !priority.is_highest() {
             // Whatever it is that is in the way: it does not wait for it.

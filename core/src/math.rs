@@ -40,7 +40,7 @@ const fn divide_by_bits(a: u64, b: u64) -> u64 {
     }
 }
 
-/// `value · by / over`, rounded down and saturating: exact where both fit 32 bits, else to 31 bits of each.
+/// `value · by / over`, rounded down and saturating: exact where both fit 32 bits, else to the upper 32 bits of the larger one.
 #[expect(clippy::cast_possible_truncation, reason = "looked at just before")]
 pub(crate) const fn scale(value: u32, by: u64, over: u64) -> u32 {
     if value == 0 {

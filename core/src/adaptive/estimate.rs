@@ -1,5 +1,7 @@
 //! The limit as the algorithms work on it, and averages of latencies: fixed point, saturating.
 
+use core::time::Duration;
+
 use crate::bulkhead::MOST;
 use crate::cell::Fresh;
 use crate::config::{ConfigError, refuse};
@@ -28,9 +30,15 @@ impl Estimate {
         self.0 >> FRACTION
     }
 
-    /// In parts of 1/1,024.
-    #[cfg(test)]
-    pub(super) const fn parts(self) -> u32 {
+    /// So many parts of 1/1,024 of a call, up to [`MOST`] calls.
+    #[must_use]
+    pub const fn of_parts(parts: u32) -> Self {
+        if parts > MOST << FRACTION { Self(MOST << FRACTION) } else { Self(parts) }
+    }
+
+    /// In parts of 1/1,024 of a call.
+    #[must_use]
+    pub const fn parts(self) -> u32 {
         self.0
     }
 
@@ -142,10 +150,10 @@ impl MovingAverage {
         self.count == 0
     }
 
-    /// The average so far.
+    /// The average so far; zero before the first.
     #[must_use]
-    pub(super) const fn value(&self) -> Span {
-        self.value
+    pub const fn average(&self) -> Duration {
+        self.value.duration()
     }
 
     /// Takes one in. The weight of the newest is 2 / (`window` + 1), of each one before it so much less; the first
@@ -155,7 +163,9 @@ impl MovingAverage {
         let parts = if self.count <= WARM_UP { u64::from(self.count) } else { u64::from(window).saturating_add(1) };
         let weight = if self.count <= WARM_UP { 1 } else { 2 };
         let (new, old) = (latency.as_nanos(), self.value.as_nanos());
-        let step = divide(new.abs_diff(old).saturating_mul(weight), parts);
+        // Rounded up, so that a small difference moves it too; never further than all the way.
+        let way = new.abs_diff(old).saturating_mul(weight);
+        let step = divide(way.saturating_add(parts).saturating_sub(1), parts).min(new.abs_diff(old));
         let value = if new > old { old.saturating_add(step) } else { old.saturating_sub(step) };
         self.value = Span::from_nanos(value);
         self.value

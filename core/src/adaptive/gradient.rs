@@ -23,12 +23,12 @@ pub const BUFFER: Ratio = Ratio::percent(25);
 /// Windows in a row at the lowest limit after which the latency without load is doubted.
 const DOUBTED_AFTER: u8 = 5;
 
-/// From time to time the limit goes down to the lowest for a number of calls, and their latency is taken for that without load.
+/// From time to time, and at first, the limit goes down to the lowest for a number of calls, and their latency is taken for that without load.
 /// Otherwise the limit is multiplied at each update by the gradient, the latency without load over that of late, between a half
 /// and two, and has its square root more than that as headroom.
 ///
-/// It knows what the dependency does when left alone, and pays for it: while it measures, the lowest limit is in force. The
-/// lowest limit should be one that the dependency always bears; the initial one as well, since a first measurement begins at once.
+/// It knows what the dependency does when left alone, and pays for it: while it measures, the lowest limit is in force, which should be one
+/// that the dependency always bears. Where there are too few calls, a measurement ends after as long as there is between two.
 ///
 /// Source: the gradient controller of Envoy's adaptive concurrency filter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -161,24 +161,25 @@ impl Gradient {
     }
 
     fn begin(&self, memory: &mut Measured, limit: Estimate, limits: &Limits, now: Instant) -> Estimate {
-        *memory = Measured { without_load: memory.without_load, since: now, before: limit, ..Measured::FRESH };
+        let measure_at = now.after(self.measure_interval);
+        *memory =
+            Measured { without_load: memory.without_load, since: now, before: limit, measure_at, ..Measured::FRESH };
         Estimate::of(limits.min())
     }
 
-    fn end(&self, memory: &mut Measured, limit: Estimate, now: Instant) -> Estimate {
+    fn end(&self, memory: &mut Measured, now: Instant) -> Estimate {
         let jitter = share(self.jitter.of(self.measure_interval.as_nanos()), self.random(now));
         let interval = Span::from_nanos(self.measure_interval.as_nanos().saturating_add(jitter));
         let before = memory.before;
         *memory = Measured {
-            without_load: self.percentile.of(&memory.latencies),
+            without_load: if memory.calls == 0 { memory.without_load } else { self.percentile.of(&memory.latencies) },
             since: memory.since,
             measuring: false,
             measure_at: now.after(interval),
             update_at: now.after(self.update_interval),
             ..Measured::FRESH
         };
-        // The first measurement has nothing before it.
-        if before.whole() == 0 { limit } else { before }
+        before
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "both halves count")]
@@ -255,31 +256,49 @@ impl Algorithm for Gradient {
 
     const TIMED: bool = true;
 
-    /// A call that was dropped counts by its latency alone.
+    /// A call that was dropped says nothing.
     fn record(&self, memory: &mut Measured, limit: Estimate, sample: &Sample, limits: &Limits) -> Estimate {
-        let limit = self.handle_timeout(memory, limit, limits, sample.ended);
-        if sample.started() < memory.since {
+        let now = sample.ended;
+        let limit = if memory.measure_at == Instant::MAX {
+            // The first call there is: the first measurement has begun.
+            *memory = Measured { before: limit, measure_at: now.after(self.measure_interval), ..Measured::FRESH };
+            Estimate::of(limits.min())
+        } else {
+            self.handle_timeout(memory, limit, limits, now)
+        };
+        if sample.dropped || sample.started() < memory.since {
             return limit;
         }
         self.percentile.add(&mut memory.latencies, sample.latency());
         memory.calls = memory.calls.saturating_add(1);
-        if memory.measuring && memory.calls >= self.measured_calls {
-            limits.clamp(self.end(memory, limit, sample.ended))
-        } else {
-            limit
-        }
+        if memory.measuring && memory.calls >= self.measured_calls { self.end(memory, now) } else { limit }
     }
 
     fn poll_timeout(&self, memory: &Measured) -> Option<Instant> {
-        (!memory.measuring).then(|| memory.update_at.min(memory.measure_at))
+        Some(memory.update_at.min(memory.measure_at)).filter(|at| *at != Instant::MAX)
     }
 
     fn handle_timeout(&self, memory: &mut Measured, limit: Estimate, limits: &Limits, now: Instant) -> Estimate {
+        // Further ahead than they are ever set: the clock has stepped back.
+        memory.since = memory.since.min(now);
+        let longest = Span::from_nanos(self.measure_interval.as_nanos().saturating_mul(2));
+        let due = |at: Instant, longest: Span| now >= at || at > now.after(longest);
         let mut limit = limit;
-        if !memory.measuring && now >= memory.update_at {
+        if memory.measuring {
+            if memory.measure_at != Instant::MAX && due(memory.measure_at, longest) {
+                if memory.calls == 0 && memory.without_load.is_zero() {
+                    // Nothing is known at all: it goes on.
+                    memory.measure_at = now.after(self.measure_interval);
+                } else {
+                    limit = self.end(memory, now);
+                }
+            }
+            return limit;
+        }
+        if due(memory.update_at, self.update_interval) {
             limit = self.update(memory, limit, limits, now);
         }
-        if !memory.measuring && now >= memory.measure_at {
+        if !memory.measuring && due(memory.measure_at, longest) {
             limit = self.begin(memory, limit, limits, now);
         }
         limit

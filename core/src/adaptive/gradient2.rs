@@ -11,14 +11,16 @@ pub const LONG_WINDOW: u16 = 600;
 /// How much higher than the long average a latency may be, unless said otherwise.
 pub const TOLERANCE: Ratio = Ratio::percent(150);
 /// Calls that may wait, unless said otherwise.
-pub const QUEUE: u32 = 4;
+pub const QUEUE_SIZE: u32 = 4;
+/// What a change leaves of the limit at the least, before it is smoothed.
+const STEEPEST: Ratio = Ratio::percent(50);
 /// How much of each change is made, unless said otherwise.
 pub const SMOOTHING: Ratio = Ratio::percent(20);
 
 /// A long average of the latency is compared with the latest one: the limit follows their quotient, the gradient, between a half and
 /// one, and has a few calls more than that, so that it can rise.
 ///
-/// The long average is no minimum, so that what is slow by nature is not taken for overload; and it follows the latency, so that a lasting
+/// A call that was dropped, or a window in which many were, counts as the steepest gradient. The long average is no minimum, so that what is slow by nature is not taken for overload; and it follows the latency, so that a lasting
 /// overload becomes the new normal in time. Give it windows: see [`Windowed`](super::Windowed).
 ///
 /// Source: Netflix's `Gradient2Limit`.
@@ -27,7 +29,7 @@ pub const SMOOTHING: Ratio = Ratio::percent(20);
 pub struct Gradient2 {
     long_window: u16,
     tolerance: Ratio,
-    queue: u32,
+    queue_size: u32,
     smoothing: Ratio,
 }
 
@@ -41,7 +43,7 @@ impl Gradient2 {
     /// The defaults, as in the [module's table](super#defaults).
     #[must_use]
     pub const fn new() -> Self {
-        Self { long_window: LONG_WINDOW, tolerance: TOLERANCE, queue: QUEUE, smoothing: SMOOTHING }
+        Self { long_window: LONG_WINDOW, tolerance: TOLERANCE, queue_size: QUEUE_SIZE, smoothing: SMOOTHING }
     }
 
     /// The long average looks back on so many latencies, the latest the most.
@@ -60,8 +62,8 @@ impl Gradient2 {
 
     /// So many calls may wait: by so many, smoothed, the limit rises at a time.
     #[must_use]
-    pub const fn with_queue(mut self, calls: u32) -> Self {
-        self.queue = calls;
+    pub const fn with_queue_size(mut self, calls: u32) -> Self {
+        self.queue_size = calls;
         self
     }
 
@@ -93,8 +95,11 @@ impl Gradient2 {
 impl Algorithm for Gradient2 {
     type Memory = MovingAverage;
 
-    /// A call that was dropped counts by its latency alone.
     fn record(&self, memory: &mut MovingAverage, limit: Estimate, sample: &Sample, limits: &Limits) -> Estimate {
+        if sample.dropped {
+            // How long it took says nothing: it may have failed at once. The steepest gradient there is, and nobody waits.
+            return limits.clamp(limit.towards(limit.share(STEEPEST), self.smoothing));
+        }
         let latest = sample.latency();
         let long = memory.add(latest, self.long_window);
         if long.as_nanos() >> 1 > latest.as_nanos() {
@@ -106,8 +111,8 @@ impl Algorithm for Gradient2 {
             return limit;
         }
         let tolerated = Span::from_nanos(self.tolerance.of(long.as_nanos()));
-        let gradual = limit.times(tolerated, latest).within(limit.share(Ratio::percent(50)), limit);
-        let next = limit.towards(gradual.plus(Estimate::of(self.queue)), self.smoothing);
+        let gradual = limit.times(tolerated, latest).within(limit.share(STEEPEST), limit);
+        let next = limit.towards(gradual.plus(Estimate::of(self.queue_size)), self.smoothing);
         limits.clamp(next)
     }
 }

@@ -113,13 +113,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Answer<T, E>> {
         let this = state.project();
-        let timed = *this.timed.get_or_insert_with(|| {
-            let now = scope.executor().now();
-            if A::TIMED {
-                self.0.handle_timeout(&now);
-            }
-            self.0.begin(now)
-        });
+        let timed = *this.timed.get_or_insert_with(|| self.0.begin(scope.executor().now()));
         let answer = ready!(next.poll(this.inner, scope, cx));
         *this.timed = None;
         self.0.end(timed, answer.verdict.outcome(), scope.executor());
@@ -144,7 +138,7 @@ where
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.limit.describe(f)?;
-        write!(f, ", up to {} of it", self.priority.share())
+        if self.priority == Priority::CRITICAL { Ok(()) } else { write!(f, ", up to {} of it", self.priority.share()) }
     }
 }
 
@@ -163,7 +157,8 @@ where
         match config.queue {
             0 => Ok(()),
             queue => write!(f, ", {queue} may wait for {:?}", config.longest_wait.duration()),
-        }
+        }?;
+        if config.newest_first { f.write_str(", the newest first") } else { Ok(()) }
     }
 }
 
@@ -191,6 +186,9 @@ where
         scope: Scope<'_, X>,
         cx: &mut Context<'_>,
     ) -> Poll<Answer<T, E>> {
+        if A::TIMED {
+            self.limit.handle_timeout(scope.executor());
+        }
         let bulkhead = self.limit.bulkhead.weighing(1).with_priority(self.priority);
         bulkhead.poll(state, &mut Through { layer: &Timing(self.limit), next }, scope, cx)
     }

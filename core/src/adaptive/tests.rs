@@ -8,14 +8,17 @@ use std::vec::Vec;
 
 use super::*;
 use crate::Ratio;
+use crate::backoff::{Backoff, Jitter};
 use crate::cell::Local;
 use crate::failure::Reason;
 use crate::outcome::Verdict;
 use crate::pipeline::{Pipeline, Standard};
 use crate::queue::LocalQueue;
+use crate::retry::{self, RetryPolicy};
 use crate::rng::Rng;
 use crate::testing::{ManualClock, Recorder, Script, Step, VirtualExecutor};
 use crate::timeout::Timeout;
+use crate::valid;
 
 type Test = Result<(), Box<dyn core::error::Error>>;
 
@@ -130,9 +133,9 @@ fn gradient2_comes_down_from_a_long_overload_faster_than_its_average() {
     for _ in 0..10 {
         gradient.took(100, 0);
     }
-    let long = gradient.memory().value().as_nanos();
+    let long = gradient.memory().average().as_nanos();
     gradient.took(10, 0);
-    let lowered = gradient.memory().value().as_nanos();
+    let lowered = gradient.memory().average().as_nanos();
     // The average alone would lose 0.3 %.
     assert!(lowered < long * 91 / 100, "{long} to {lowered}");
 }
@@ -204,6 +207,10 @@ fn a_window_is_one_call_to_the_algorithm_within() {
     assert_eq!([1_001, 1_002].map(|at| aimd.took_at(at, 5, 11)), [11, 12]);
     aimd.dropped(5, 1);
     assert_eq!([2_100, 2_200].map(|at| aimd.took_at(at, 5, 11)), [12, 10], "one of three was dropped");
+    let few = windows.with_dropped_share(Ratio::percent(50));
+    let mut aimd = Alone::new(few.validate(), (1, 10, 20));
+    aimd.dropped(5, 5);
+    assert_eq!([0, 0].map(|at| aimd.took_at(at, 5, 5)), [10, 11], "a third is less than half");
 }
 
 #[test]
@@ -247,9 +254,10 @@ fn seeded(seed: u64) -> Gradient {
 /// A gradient that has measured `millis`; the time then is zero.
 fn measured(gradient: Gradient, limits: (u32, u32, u32), millis: u64) -> Alone<Gradient> {
     let mut alone = Alone::new(gradient.validate(), limits);
-    for _ in 0..5 {
+    for call in 1..=5 {
         assert!(alone.memory().is_measuring());
-        assert_eq!(alone.took_at(0, millis, 1), limits.1, "the initial limit while it measures");
+        let limit = if call < 5 { limits.0 } else { limits.1 };
+        assert_eq!(alone.took_at(0, millis, 1), limit, "the lowest limit while it measures");
     }
     assert!(!alone.memory().is_measuring());
     assert_eq!(alone.memory().without_load(), ms(millis));
@@ -375,7 +383,7 @@ fn whatever_comes_the_limit_stays_within_its_bounds() {
     for seed in 0..10 {
         storm("aimd", Aimd::new().validate(), seed);
         storm("vegas", Vegas::new().with_increase(Amount::Fixed(u32::MAX)).validate(), seed);
-        storm("gradient2", Gradient2::new().with_queue(u32::MAX).validate(), seed);
+        storm("gradient2", Gradient2::new().with_queue_size(u32::MAX).validate(), seed);
         storm("gradient", Gradient::new(seed).validate(), seed);
         storm("trend", Trend::new().with_headroom(Ratio::basis_points(u32::MAX)).validate(), seed);
         let median = Percentile::new(Ratio::ONE).expect("valid");
@@ -559,25 +567,257 @@ fn an_adaptive_limit_stands_where_a_bulkhead_does_and_prints_itself() -> Test {
     Ok(())
 }
 
-/// A cell whose every update finds that another caller has been there first: this one's change is put in force last, but the
-/// other's is the later one.
+std::thread_local! {
+    /// What happens as soon as somebody has looked at a meddled cell, once.
+    static MEDDLING: Cell<Option<fn()>> = const { Cell::new(None) };
+    static MEDDLED: AdaptiveLimit<Local, Meddled, Aimd> = const {
+        AdaptiveLimit::new(valid!(Config::new(valid!(Aimd::new().validate())).with_limits(1, 8, 100).validate()))
+    };
+}
+
+/// Cells of one thread in which another caller gets its turn after a look.
+struct Meddled;
+
+impl<S: Fresh> CellKind<S> for Meddled {
+    type Cell = MeddledCell<S>;
+}
+
+impl crate::cell::SettingsKind for Meddled {
+    type Settings<C: Copy> = crate::cell::Fixed;
+}
+
+struct MeddledCell<S>(core::cell::RefCell<S>);
+
+impl<S: Fresh> StateCell<S> for MeddledCell<S> {
+    const NEW: Self = Self(StateCell::NEW);
+
+    fn update<R>(&self, f: impl FnMut(&mut S) -> R) -> R {
+        StateCell::update(&self.0, f)
+    }
+
+    fn read<R>(&self, f: impl Fn(&S) -> R) -> R {
+        let result = self.0.read(f);
+        if let Some(meddle) = MEDDLING.take() {
+            meddle();
+        }
+        result
+    }
+}
+
+fn grow() {
+    let sample = Sample { latency: Span::ZERO, in_flight: 8, dropped: false, ended: Instant::START };
+    MEDDLED.with(|limit| limit.record(&sample));
+}
+
 #[test]
-fn of_two_changes_at_once_the_later_one_stays_in_force() -> Test {
-    struct Other<'l>(Cell<Option<&'l AdaptiveLimit<Local, Local, Aimd, NoQueue>>>);
-    let limit = AdaptiveLimit::<Local, Local, Aimd>::new(aimd(1, 8, 100).validate()?);
-    let other = Other(Cell::new(Some(&limit)));
-    // An observer that changes the limit again, from within the change.
-    let watched = AdaptiveLimit::<Local, Local, Aimd, NoQueue, _>::with_observer(
-        aimd(1, 8, 100).validate()?,
-        |_: &LimitChange| {
-            if let Some(limit) = other.0.take() {
-                limit.record(&Sample { latency: Span::ZERO, in_flight: 8, dropped: false, ended: Instant::START });
-            }
-        },
+fn of_two_changes_at_once_the_later_one_stays_in_force() {
+    // After the first one has looked up the limit that it is about to put in force.
+    MEDDLING.set(Some(grow));
+    grow();
+    MEDDLED.with(|limit| assert_eq!((limit.limit(), limit.snapshot().permits), (10, 10)));
+}
+
+#[test]
+fn a_failure_says_that_there_is_too_much_and_nothing_about_latencies() {
+    // Failures take no time at all, successes a tenth of a second, and nothing waits.
+    let mut vegas = Alone::new(Vegas::new().validate(), (1, 20, 1_000));
+    let mut least = u32::MAX;
+    for call in 0..3_000 {
+        let limit = if call % 20 == 0 { vegas.dropped(0, 1_000) } else { vegas.took(100, 1_000) };
+        least = if call > 500 { least.min(limit) } else { least };
+    }
+    assert!(least > 100, "{least}");
+    assert_eq!(vegas.memory().latency(), ms(100));
+
+    // A minute of refused connections, then well again.
+    let windows = Windowed::new(Gradient2::new().validate().expect("valid"));
+    let mut gradient = Alone::new(windows.validate(), (1, 100, 200));
+    let (mut at, mut lowest) = (0, u32::MAX);
+    for call in 0..24_000 {
+        at += 10;
+        let limit = if (6_000..12_000).contains(&call) {
+            let ended = Instant::from_millis(1_000_000 + at);
+            gradient.record(Sample { latency: Span::of(ms(1)), in_flight: 200, dropped: true, ended })
+        } else {
+            gradient.took_at(at, 100, 200)
+        };
+        lowest = if call > 12_000 { lowest.min(limit) } else { lowest };
+    }
+    assert_eq!(gradient.memory().memory().average(), ms(100));
+    let back = gradient.learned.estimate(&gradient.config).whole();
+    assert!(back > 90, "{back} after two minutes, from {lowest}");
+
+    let mut alone = measured(gradient_of(5), (3, 9, 1_000), 5);
+    let sample =
+        Sample { latency: Span::of(ms(1)), in_flight: 9, dropped: true, ended: Instant::from_millis(1_000_050) };
+    alone.record(sample);
+    assert_eq!(alone.timeout_at(100), 9, "no call that went well, no change");
+}
+
+#[test]
+fn a_few_failures_of_many_do_not_bring_a_windowed_limit_down() {
+    for (name, limit) in [
+        ("trend", background(Trend::new().validate())),
+        ("aimd", background(Aimd::new().validate())),
+        ("gradient2", background(Gradient2::new().validate())),
+    ] {
+        assert!(limit >= 100, "{name}: {limit}");
+    }
+}
+
+/// The limit after five minutes in which one of 200 calls fails, whatever the load.
+fn background<A: Algorithm>(algorithm: Result<Valid<A>, ConfigError>) -> u32 {
+    let windows = algorithm.and_then(|algorithm| Windowed::new(algorithm).validate());
+    let mut alone = Alone::new(windows, (3, 100, 1_000));
+    let mut limit = 0;
+    for call in 0..300_000 {
+        let ended = Instant::from_millis(1_000_000 + call);
+        let (latency, dropped) = (Span::of(ms(50)), call % 200 == 0);
+        limit = alone.record(Sample { latency, in_flight: 1_000, dropped, ended });
+    }
+    limit
+}
+
+fn gradient_of(calls: u32) -> Gradient {
+    gradient().with_measured_calls(calls)
+}
+
+#[test]
+fn a_measurement_ends_at_the_latest_when_the_next_one_would_begin() {
+    let mut alone = measured(gradient_of(5), (3, 9, 1_000), 5);
+    assert_eq!(alone.timeout_at(30_000), 3, "measuring");
+    for _ in 0..4 {
+        alone.took_at(30_100, 8, 3);
+    }
+    assert_eq!(gradient().poll_timeout(alone.memory()), Some(Instant::from_millis(1_060_000)));
+    assert_eq!(alone.timeout_at(59_999), 3);
+    assert_eq!(alone.timeout_at(60_000), 9, "four calls have to do");
+    assert_eq!(alone.memory().without_load(), ms(8));
+    assert_eq!(alone.timeout_at(90_000), 3);
+    assert_eq!(alone.timeout_at(120_000), 9, "without any call, what was known is kept");
+    assert_eq!(alone.memory().without_load(), ms(8));
+    // Before anything is known there is nothing to go back to: the lowest limit is that.
+    let mut alone = Alone::new(gradient_of(5).validate(), (3, 9, 1_000));
+    alone.dropped(5, 1);
+    assert_eq!([30_000, 60_000].map(|at| alone.timeout_at(at)), [3, 3]);
+    for _ in 0..5 {
+        alone.took_at(61_000, 7, 3);
+    }
+    assert_eq!((alone.memory().without_load(), alone.timeout_at(61_000)), (ms(7), 9));
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_and_comes_back_stops_nothing() {
+    let ahead = Sample { latency: Span::of(ms(5)), in_flight: 10, dropped: false, ended: Instant::MAX };
+    let windows = Windowed::new(Aimd::new().validate().expect("valid")).with_minimum_samples(1);
+    let mut alone = Alone::new(windows.validate(), (1, 10, 50));
+    alone.record(ahead);
+    assert_eq!([0, 1_000, 2_000].map(|at| alone.took_at(at, 5, 50)), [12, 13, 14]);
+
+    let mut alone = measured(gradient_of(5), (3, 9, 1_000), 5);
+    alone.record(ahead);
+    let limits: Vec<u32> = (0..2_000).map(|call| alone.took_at(call * 100, 5, 9)).collect();
+    assert!(limits.iter().any(|limit| *limit > 100), "it goes on to rise");
+    assert!(!alone.memory().is_measuring() || alone.memory().measure_at < Instant::from_millis(1_300_000));
+
+    let trend = Trend::new().with_stabilisation(ms(1_000)).with_baseline(ms(5));
+    let mut alone = Alone::new(trend.validate(), (1, 10, 50));
+    alone.record(Sample { in_flight: 40, ..ahead });
+    alone.took_at(0, 5, 4);
+    alone.took_at(1_001, 5, 4);
+    assert_eq!(alone.memory().most_in_flight(), 4, "the peak is over");
+}
+
+#[test]
+fn what_was_measured_is_not_mixed_with_calls_from_before() {
+    let mut alone = measured(gradient_of(5), (3, 9, 1_000), 5);
+    assert_eq!(alone.timeout_at(30_000), 3);
+    for _ in 0..5 {
+        alone.took_at(30_100, 5, 3);
+    }
+    assert!(!alone.memory().is_measuring());
+    // It began a minute ago, when more were in flight.
+    alone.took_at(30_150, 60_000, 9);
+    assert_eq!(alone.timeout_at(30_300), 9, "left aside: no calls, no change");
+}
+
+#[test]
+fn only_windows_in_a_row_at_the_lowest_limit_raise_a_doubt() {
+    let mut alone = measured(gradient(), (7, 7, 1_000), 5);
+    let mut window = 0;
+    let mut next = |alone: &mut Alone<Gradient>, millis| {
+        window += 1;
+        alone.took_at(window * 101, millis, 7);
+        alone.timeout_at(window * 101 + 100)
+    };
+    for _ in 0..4 {
+        assert_eq!(next(&mut alone, 20), 7);
+    }
+    assert!(next(&mut alone, 5) > 7, "one that is well");
+    while next(&mut alone, 50) > 7 {}
+    for _ in 0..4 {
+        assert!(!alone.memory().is_measuring());
+        next(&mut alone, 20);
+    }
+}
+
+#[test]
+fn the_limit_moves_with_the_time_before_a_call_asks_directly_or_in_a_pipeline() -> Test {
+    let config = Config::new(gradient_of(1).validate()?).with_limits(3, 3, 100).validate()?;
+    let executor = VirtualExecutor::new();
+    for in_a_pipeline in [false, true] {
+        let limit = AdaptiveLimit::<Local, Local, Gradient>::new(config);
+        let sample = Sample { latency: Span::of(ms(1)), in_flight: 3, dropped: false, ended: executor.now() };
+        // One is the measurement, the other one goes by it.
+        limit.record(&sample);
+        limit.record(&sample);
+        let held = [(); 3].map(|()| limit.try_acquire(&executor));
+        assert!(held.iter().all(Result::is_ok) && limit.try_acquire(&executor).is_err());
+        executor.jump_to(executor.now().saturating_add(ms(100)));
+        let passes = if in_a_pipeline {
+            executor.run(Pipeline::new(&executor).layer(&limit).call(async |_| Ok::<_, ()>(())))?.is_ok()
+        } else {
+            limit.try_acquire(&executor).is_ok()
+        };
+        assert!(passes && limit.limit() > 3, "pipeline: {in_a_pipeline}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_place_that_comes_free_goes_by_the_limit_that_follows() -> Test {
+    let events = Recorder::new();
+    let limit = Limit::<4>::with_observer(aimd(1, 2, 10).with_queue(4, ms(1_000)).validate()?, &events);
+    let executor = VirtualExecutor::new();
+    let (one, _two) = (limit.try_acquire(&executor)?, limit.try_acquire(&executor)?);
+    let pipeline = Pipeline::new(&executor).layer(&limit);
+    let service = Script::new(&[Step::Hang]);
+    let mut waiting = Box::pin(pipeline.call(|_| service.call(&executor)));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(waiting.as_mut().poll(&mut cx).is_pending());
+    one.dropped();
+    assert!(waiting.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(
+        (limit.limit(), limit.snapshot().in_use, service.calls()),
+        (1, 1, 0),
+        "there is no second place any more"
     );
-    watched.record(&Sample { latency: Span::ZERO, in_flight: 8, dropped: false, ended: Instant::START });
-    assert_eq!((watched.limit(), watched.snapshot().permits), (9, 9));
-    assert_eq!((limit.limit(), limit.snapshot().permits), (9, 9));
+    Ok(())
+}
+
+#[test]
+fn an_attempt_is_timed_from_its_own_beginning() -> Test {
+    let events = Recorder::new();
+    let config = Config::new(Aimd::new().with_timeout(ms(500)).validate()?).with_limits(1, 1, 10).validate()?;
+    let limit = Limit::<4>::with_observer(config, &events);
+    let executor = VirtualExecutor::new();
+    let backoff = Backoff::constant(ms(1)).with_jitter(Jitter::None);
+    let retry = RetryPolicy::new(retry::Config::new().with_max_attempts(2).with_backoff(backoff).validate()?);
+    let pipeline = Pipeline::new(&executor).layer(retry).layer(Timeout::new(ms(1_000))).layer(&limit);
+    let steps = [Step::Hang, Step::SucceedAfter(ms(10))];
+    let service = Script::new(&steps);
+    assert_eq!(executor.run(pipeline.call(|_| service.call(&executor)))?, Ok(2));
+    assert_eq!(limit.limit(), 2, "ten milliseconds, not a thousand and ten");
     Ok(())
 }
 
@@ -596,7 +836,7 @@ fn settings_that_make_no_sense_are_refused_by_name() {
         (check(Aimd::new().with_backoff(Ratio::ONE).validate()), "backoff"),
         (check(Vegas::new().with_smoothing(Ratio::ZERO).validate()), "smoothing"),
         (check(Vegas::new().with_decrease(Amount::Share(Ratio::percent(101))).validate()), "amount"),
-        (check(Vegas::new().with_probe_multiplier(0).validate()), "probe_multiplier"),
+        (check(Vegas::new().with_probe_multiplier(1).validate()), "probe_multiplier"),
         (check(Gradient2::new().with_long_window(0).validate()), "long_window"),
         (check(Gradient2::new().with_tolerance(Ratio::percent(99)).validate()), "tolerance"),
         (check(Gradient2::new().with_smoothing(Ratio::percent(101)).validate()), "smoothing"),
@@ -608,6 +848,10 @@ fn settings_that_make_no_sense_are_refused_by_name() {
         (check(gradient().with_jitter(Ratio::percent(101)).validate()), "jitter"),
         (check(Percentile::new(Ratio::ZERO)), "quantile"),
         (check(Windowed::new(Aimd::new().validate().expect("valid")).with_window(ms(2), ms(1)).validate()), "window"),
+        (
+            check(Windowed::new(Aimd::new().validate().expect("valid")).with_dropped_share(Ratio::ZERO).validate()),
+            "dropped_share",
+        ),
         (Priority::new(Ratio::ZERO).map(drop), "priority"),
         (Priority::new(Ratio::percent(101)).map(drop), "priority"),
     ] {

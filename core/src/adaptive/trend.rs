@@ -25,7 +25,8 @@ const SMOOTHED: u16 = 5;
 /// Late latencies go through a median of five and a short average first, so that one outlier moves nothing. Give it windows: see
 /// [`Windowed`](super::Windowed).
 ///
-/// Source: the `AdaptiveLimiter` of failsafe-go, without its correlations of load, latency and throughput.
+/// Source: the `AdaptiveLimiter` of failsafe-go, without its correlations of load, latency and throughput, which there slow the rise under
+/// saturation. It has limits of 1, 20 and 200 calls, and windows of 50 calls of which it takes the 90 % quantile.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Trend {
@@ -135,13 +136,13 @@ impl Trending {
     /// The smoothed latency, of late.
     #[must_use]
     pub const fn latency(&self) -> Duration {
-        self.smoothed.value().duration()
+        self.smoothed.average()
     }
 
     /// The long average.
     #[must_use]
     pub const fn baseline(&self) -> Duration {
-        self.baseline.value().duration()
+        self.baseline.average()
     }
 
     /// The median of the latest few, the higher of two.
@@ -161,7 +162,7 @@ impl Trending {
     }
 }
 
-/// The most of something within a time, and the most since then, which follows it.
+/// About the most of something within a time: it, and the most since then, which follows it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 struct Peak {
@@ -175,6 +176,8 @@ impl Peak {
     const FRESH: Self = Self { most: 0, at: Instant::START, next: 0, next_at: Instant::START };
 
     fn add(&mut self, value: u32, now: Instant, window: Span) -> u32 {
+        // From a clock that jumped ahead and came back.
+        (self.at, self.next_at) = (self.at.min(now), self.next_at.min(now));
         if now > self.at.after(window) {
             (self.most, self.at) = (self.next, self.next_at);
             self.next = 0;
@@ -192,6 +195,10 @@ impl Algorithm for Trend {
     type Memory = Trending;
 
     fn record(&self, memory: &mut Trending, limit: Estimate, sample: &Sample, limits: &Limits) -> Estimate {
+        if sample.dropped {
+            // How long it took says nothing: it may have failed at once.
+            return limits.clamp(limit.minus(Self::STEP.at(limit)));
+        }
         if memory.baseline.is_empty() && !self.baseline.is_zero() {
             memory.baseline = MovingAverage::known(self.baseline);
         }
@@ -201,7 +208,7 @@ impl Algorithm for Trend {
         memory.waiting = limit.minus(limit.times(baseline, latency)).rounded_up();
         let waiting = Estimate::of(memory.waiting);
         let step = Self::STEP.at(limit);
-        let next = if sample.dropped || waiting > Self::BETA.at(limit) {
+        let next = if waiting > Self::BETA.at(limit) {
             limit.minus(step)
         } else if waiting < Self::ALPHA.at(limit) {
             limit.plus(step)

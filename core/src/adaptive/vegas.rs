@@ -1,5 +1,7 @@
 //! Vegas: as many calls as wait in a queue of a certain length.
 
+use core::time::Duration;
+
 use super::{Algorithm, Amount, Estimate, Limits, Sample};
 use crate::cell::Fresh;
 use crate::config::{ConfigError, Valid, refuse};
@@ -116,8 +118,11 @@ impl Vegas {
         if self.smoothing.as_basis_points() == 0 || !self.smoothing.is_share() {
             return Err(refuse!("smoothing", "is zero or above 1"));
         }
-        if self.probe_multiplier == 0 {
-            return Err(refuse!("probe_multiplier", "is zero: every call would be taken for one without load"));
+        if self.probe_multiplier < 2 {
+            return Err(refuse!(
+                "probe_multiplier",
+                "is below 2: at a limit of one, every call would be taken for one without load"
+            ));
         }
         Ok(Valid::vouched(self))
     }
@@ -137,10 +142,26 @@ impl Fresh for NoLoad {
     const FRESH: Self = Self { latency: Span::ZERO, calls: 0 };
 }
 
+impl NoLoad {
+    /// The latency without load; zero while it is not known.
+    #[must_use]
+    pub const fn latency(&self) -> Duration {
+        self.latency.duration()
+    }
+}
+
 impl Algorithm for Vegas {
     type Memory = NoLoad;
 
     fn record(&self, memory: &mut NoLoad, limit: Estimate, sample: &Sample, limits: &Limits) -> Estimate {
+        if sample.dropped {
+            // How long it took says nothing: it may have failed at once.
+            return limit.towards(limits.clamp(limit.minus(self.decrease.at(limit))), self.smoothing);
+        }
+        if sample.latency.is_zero() {
+            // Less than the clock can tell: as the lowest latency it would make all others look like overload.
+            return limit;
+        }
         let latency = sample.latency();
         memory.calls = memory.calls.saturating_add(1);
         let probes = memory.calls >= self.probe_multiplier.saturating_mul(limit.whole());
@@ -151,22 +172,19 @@ impl Algorithm for Vegas {
             memory.latency = latency;
             return limit;
         }
-        let next = if sample.dropped {
-            limit.minus(self.decrease.at(limit))
-        } else if sample.in_flight.saturating_mul(2) < limit.rounded_up() {
+        if sample.in_flight.saturating_mul(2) < limit.rounded_up() {
             // Nobody could say whether more would be too many.
             return limit;
+        }
+        let waiting = Estimate::of(limit.minus(limit.times(memory.latency, latency)).rounded_up());
+        let next = if waiting <= self.threshold.at(limit) {
+            limit.plus(self.beta.at(limit))
+        } else if waiting < self.alpha.at(limit) {
+            limit.plus(self.increase.at(limit))
+        } else if waiting > self.beta.at(limit) {
+            limit.minus(self.decrease.at(limit))
         } else {
-            let waiting = Estimate::of(limit.minus(limit.times(memory.latency, latency)).rounded_up());
-            if waiting <= self.threshold.at(limit) {
-                limit.plus(self.beta.at(limit))
-            } else if waiting < self.alpha.at(limit) {
-                limit.plus(self.increase.at(limit))
-            } else if waiting > self.beta.at(limit) {
-                limit.minus(self.decrease.at(limit))
-            } else {
-                return limit;
-            }
+            return limit;
         };
         // Within the limits first: the part of the way is one to where it may go.
         limit.towards(limits.clamp(next), self.smoothing)

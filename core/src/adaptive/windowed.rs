@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::{Algorithm, Average, Estimate, Limits, Sample, Summary};
 use crate::cell::Fresh;
 use crate::config::{ConfigError, Valid, refuse};
+use crate::ratio::Ratio;
 use crate::time::{Instant, Span};
 
 /// The shortest window, unless said otherwise.
@@ -13,12 +14,14 @@ pub const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 pub const LONGEST_WINDOW: Duration = Duration::from_secs(30);
 /// Calls that a window has at the least, unless said otherwise.
 pub const MINIMUM_SAMPLES: u32 = 10;
+/// The share of a window's calls that must have been dropped for the window to count as dropped, unless said otherwise.
+pub const DROPPED_SHARE: Ratio = Ratio::percent(10);
 
-/// Another algorithm, to which a window of calls is one: their average latency (or what `S` makes of them), the most that were in
-/// flight, and whether any was dropped.
+/// Another algorithm, to which a window of calls is one: the average latency of those that went well (or what `S` makes of them), the most
+/// that were in flight, and whether many were dropped.
 ///
-/// A window lasts for twice the shortest latency of the one before, within bounds, and until it has enough calls. So one slow call
-/// moves nothing, and the limit moves no more often than its effect can be seen.
+/// A window lasts for twice the shortest latency of the one before, within bounds, and until it has enough calls. So one call moves
+/// little, and the limit moves no more often than its effect can be seen.
 ///
 /// ```
 /// use core::time::Duration;
@@ -32,7 +35,8 @@ pub const MINIMUM_SAMPLES: u32 = 10;
 /// # Ok::<(), failsoft_core::ConfigError>(())
 /// ```
 ///
-/// Source: Netflix's `WindowedLimit`; that a window waits for enough calls is from failsafe-go.
+/// Source: Netflix's `WindowedLimit`; that a window waits for enough calls is from failsafe-go. There one call that was dropped is enough for
+/// the whole window, and a window lasts for a second.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Windowed<A, S = Average> {
@@ -41,18 +45,22 @@ pub struct Windowed<A, S = Average> {
     shortest: Span,
     longest: Span,
     minimum: u32,
+    dropped: Ratio,
 }
 
-impl<A: Copy> Windowed<A> {
-    /// Windows for this algorithm, with the defaults of the [module's table](super#defaults).
+impl<A: Algorithm> Windowed<A> {
+    /// Windows for this algorithm, with the defaults of the [module's table](super#defaults). One that has windows of its own, as
+    /// [`Gradient`](super::Gradient), does not compile.
     #[must_use]
     pub const fn new(algorithm: Valid<A>) -> Self {
+        const { assert!(!A::TIMED, "this algorithm has windows of its own") }
         Self {
             algorithm: algorithm.get(),
             summary: Average,
             shortest: Span::of(SHORTEST_WINDOW),
             longest: Span::of(LONGEST_WINDOW),
             minimum: MINIMUM_SAMPLES,
+            dropped: DROPPED_SHARE,
         }
     }
 }
@@ -61,8 +69,8 @@ impl<A: Copy, S: Copy> Windowed<A, S> {
     /// With another latency than their average.
     #[must_use]
     pub const fn with_summary<T: Copy>(self, summary: Valid<T>) -> Windowed<A, T> {
-        let Self { algorithm, summary: _, shortest, longest, minimum } = self;
-        Windowed { algorithm, summary: summary.get(), shortest, longest, minimum }
+        let Self { algorithm, summary: _, shortest, longest, minimum, dropped } = self;
+        Windowed { algorithm, summary: summary.get(), shortest, longest, minimum, dropped }
     }
 
     /// Windows of `shortest` to `longest`.
@@ -79,6 +87,13 @@ impl<A: Copy, S: Copy> Windowed<A, S> {
         self
     }
 
+    /// A window counts as dropped when this share of its calls was.
+    #[must_use]
+    pub const fn with_dropped_share(mut self, share: Ratio) -> Self {
+        self.dropped = share;
+        self
+    }
+
     /// Whether the settings make sense together.
     ///
     /// # Errors
@@ -86,6 +101,9 @@ impl<A: Copy, S: Copy> Windowed<A, S> {
     pub const fn validate(self) -> Result<Valid<Self>, ConfigError> {
         if self.shortest.as_nanos() > self.longest.as_nanos() {
             return Err(refuse!("window", "has a shortest span above the longest"));
+        }
+        if self.dropped.as_basis_points() == 0 || !self.dropped.is_share() {
+            return Err(refuse!("dropped_share", "is zero or above 1"));
         }
         Ok(Valid::vouched(self))
     }
@@ -100,7 +118,7 @@ pub struct Window<M, L> {
     calls: u32,
     shortest: Span,
     most_in_flight: u32,
-    dropped: bool,
+    dropped: u32,
     ends: Instant,
 }
 
@@ -111,7 +129,7 @@ impl<M: Fresh, L: Fresh> Fresh for Window<M, L> {
         calls: 0,
         shortest: Span::MAX,
         most_in_flight: 0,
-        dropped: false,
+        dropped: 0,
         ends: Instant::START,
     };
 }
@@ -126,35 +144,35 @@ impl<M, L> Window<M, L> {
 impl<A: Algorithm, S: Summary> Algorithm for Windowed<A, S> {
     type Memory = Window<A::Memory, S::Latencies>;
 
-    const TIMED: bool = A::TIMED;
-
     fn record(&self, window: &mut Self::Memory, limit: Estimate, sample: &Sample, limits: &Limits) -> Estimate {
-        let latency = sample.latency();
-        self.summary.add(&mut window.latencies, latency);
+        if sample.dropped {
+            // How long it took says nothing: it may have failed at once.
+            window.dropped = window.dropped.saturating_add(1);
+        } else {
+            let latency = sample.latency();
+            self.summary.add(&mut window.latencies, latency);
+            window.shortest = window.shortest.min(latency);
+        }
         window.calls = window.calls.saturating_add(1);
-        window.shortest = window.shortest.min(latency);
         window.most_in_flight = window.most_in_flight.max(sample.in_flight);
-        window.dropped |= sample.dropped;
-        if sample.ended < window.ends || window.calls < self.minimum {
+        // Further ahead than any window lasts: the clock has stepped back.
+        let over = sample.ended >= window.ends || window.ends > sample.ended.after(self.longest);
+        if !over || window.calls < self.minimum {
             return limit;
         }
         let all = Sample {
             latency: self.summary.of(&window.latencies),
             in_flight: window.most_in_flight,
-            dropped: window.dropped,
+            // Where all were, there is no latency.
+            dropped: self.dropped.reached_by(window.dropped, window.calls),
             ended: sample.ended,
         };
-        let lasts = Span::from_nanos(window.shortest.as_nanos().saturating_mul(2));
+        let lasts = match window.shortest {
+            Span::MAX => self.shortest,
+            shortest => Span::from_nanos(shortest.as_nanos().saturating_mul(2)),
+        };
         let ends = sample.ended.after(lasts.max(self.shortest).min(self.longest));
         *window = Window { memory: window.memory, ends, ..Fresh::FRESH };
         self.algorithm.record(&mut window.memory, limit, &all, limits)
-    }
-
-    fn poll_timeout(&self, window: &Self::Memory) -> Option<Instant> {
-        self.algorithm.poll_timeout(&window.memory)
-    }
-
-    fn handle_timeout(&self, window: &mut Self::Memory, limit: Estimate, limits: &Limits, now: Instant) -> Estimate {
-        self.algorithm.handle_timeout(&mut window.memory, limit, limits, now)
     }
 }

@@ -1057,3 +1057,24 @@ fn threads_never_exceed_the_limit_and_all_get_their_turn() {
     assert_eq!(in_use_and_queued(&bulkhead), (0, 0));
     assert!(bulkhead.snapshot().high_water <= LIMIT);
 }
+
+#[test]
+fn what_matters_less_neither_waits_nor_overtakes_those_who_do() {
+    for newest_first in [false, true] {
+        let config = Config::new(10).with_queue(20, ms(1_000));
+        let config = if newest_first { config.with_newest_first() } else { config };
+        let bulkhead = Bulkhead::<Local, LocalQueue<4>>::new(config.validate().expect("valid"));
+        let executor = VirtualExecutor::new();
+        let _held = bulkhead.try_acquire_many(2).expect("free");
+        let mut heavy = core::pin::pin!(bulkhead.acquire(9, &executor));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(heavy.as_mut().poll(&mut cx).is_pending(), "nine of ten, with two in use");
+        let reason =
+            |weight, priority| bulkhead.try_acquire_at(weight, priority).err().map(|rejected| rejected.reason());
+        assert_eq!(reason(1, Priority::LOW), Some(Reason::PriorityTooLow), "three of five, but somebody waits");
+        assert_eq!(reason(6, Priority::LOW), Some(Reason::TooHeavy), "its share would never do");
+        let mut low = core::pin::pin!(bulkhead.acquire(1, &executor).with_priority(Priority::LOW));
+        let Poll::Ready(Err(rejected)) = low.as_mut().poll(&mut cx) else { unreachable!("it does not wait") };
+        assert_eq!((rejected.reason(), bulkhead.snapshot().queued), (Reason::PriorityTooLow, 9));
+    }
+}

@@ -136,7 +136,7 @@ fn gradient2(config: Object<'_>) -> Result<'_, Valid<Config<Gradient2>>> {
         gradient = gradient.with_smoothing(smoothing);
     }
     if let Some(calls) = config.count("queue_size")? {
-        gradient = gradient.with_queue(calls);
+        gradient = gradient.with_queue_size(calls);
     }
     if let Some(tolerance) = config.share("rtt_tolerance")? {
         gradient = gradient.with_tolerance(tolerance);

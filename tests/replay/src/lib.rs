@@ -9,7 +9,7 @@
 use core::fmt::{self, Write};
 use core::time::Duration;
 
-use failsoft_core::adaptive::{Measured, MovingAverage, NoMemory, Remembered, Spread, Sum, Trending, Window};
+use failsoft_core::adaptive::{Measured, MovingAverage, NoLoad, NoMemory, Remembered, Spread, Sum, Trending, Window};
 use failsoft_core::backoff::{Backoff, Jitter};
 use failsoft_core::budget::{InFlight, Tokens, Used};
 use failsoft_core::bulkhead::{self, Bulkhead, LocalQueue, Slots, Tally};
@@ -82,6 +82,7 @@ pub trait Tables:
     + CellKind<adaptive_rate::State>
     + CellKind<Memories<u32, u32, KEYS>>
     + CellKind<Remembered<NoMemory>>
+    + CellKind<Remembered<NoLoad>>
     + CellKind<Remembered<Measured>>
     + CellKind<Remembered<Window<MovingAverage, Sum>>>
     + CellKind<Remembered<Window<Trending, Spread>>>
@@ -100,6 +101,8 @@ impl<K> Tables for K where
         + CellKind<Memories<u32, u32, KEYS>>
         + CellKind<Memories<u32, u32, KEYS>>
         + CellKind<Remembered<NoMemory>>
+        + CellKind<Remembered<NoLoad>>
+        + CellKind<Remembered<NoLoad>>
         + CellKind<Remembered<Measured>>
         + CellKind<Remembered<Window<MovingAverage, Sum>>>
         + CellKind<Remembered<Window<Trending, Spread>>>

@@ -4,8 +4,8 @@ use core::fmt::{self, Debug, Write};
 use core::time::Duration;
 
 use failsoft_core::adaptive::{
-    self, AdaptiveLimit, Aimd, Algorithm, Gradient, Gradient2, LimitChange, Measured, MovingAverage, NoMemory,
-    Percentile, Remembered, Spread, Sum, Trend, Trending, Window, Windowed,
+    self, AdaptiveLimit, Aimd, Algorithm, Gradient, Gradient2, LimitChange, Measured, MovingAverage, NoLoad, NoMemory,
+    Percentile, Remembered, Spread, Sum, Trend, Trending, Vegas, Window, Windowed,
 };
 use failsoft_core::adaptive_rate::{self, AdaptiveRate, RateCut};
 use failsoft_core::budget::{
@@ -220,12 +220,14 @@ pub(crate) fn adaptives<W, T>(seed: u64, steps: u32, log: &mut impl Write) -> fm
 where
     W: CellKind<Slots> + CellKind<Tally>,
     T: CellKind<Remembered<NoMemory>>
+        + CellKind<Remembered<NoLoad>>
         + CellKind<Remembered<Measured>>
         + CellKind<Remembered<Window<MovingAverage, Sum>>>
         + CellKind<Remembered<Window<Trending, Spread>>>,
 {
     let aimd = Aimd::new().with_timeout(Duration::from_millis(120));
     adaptive::<W, T, _>("AIMD", aimd.validate(), (seed, steps), log)?;
+    adaptive::<W, T, _>("Vegas", Vegas::new().with_probe_multiplier(4).validate(), (seed, steps), log)?;
     let window = |shortest: u64| (Duration::from_millis(shortest), SECOND);
     let (shortest, longest) = window(50);
     let gradient2 = Gradient2::new().validate().and_then(|algorithm| {
