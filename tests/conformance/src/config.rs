@@ -2,14 +2,15 @@
 
 use core::time::Duration;
 
-use failsoft_core::Instant;
 use failsoft_core::backoff::{Backoff, Jitter};
 use failsoft_core::cell::{Fresh, Local};
 use failsoft_core::circuit_breaker::{self, CircuitBreaker, Sample, TimeBased, Trip};
+use failsoft_core::{Instant, bulkhead, rate_limiter};
 
+use crate::breaker::plan::Plan;
 use crate::checks::{Actual, Checks};
 use crate::number::{Decimal, Quantity};
-use crate::tape::Object;
+use crate::tape::{Object, Value};
 use crate::vector::{Result, Step, Unsupported, Vector};
 
 /// The most probes that this pattern counts.
@@ -23,7 +24,7 @@ pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()
             match vector.dialect() {
                 "envoy" => crate::adaptive::settings(vector.config, &step, checks)?,
                 "gobreaker" => breaker(vector.config, &step, checks)?,
-                "r4j" => intervals(vector.config, &step, checks)?,
+                "failsafe" | "polly8" | "r4j" => refusals(vector, &step, checks)?,
                 dialect => return Err(Unsupported::Dialect(dialect)),
             }
         }
@@ -31,17 +32,18 @@ pub(crate) fn run<'a>(vector: &Vector<'a>, checks: &mut Checks) -> Result<'a, ()
     Ok(())
 }
 
-/// Which intervals between attempts are refused.
-fn intervals<'a>(config: Object<'a>, step: &Step<'a>, checks: &mut Checks) -> Result<'a, ()> {
-    config.only(&["dialect"])?;
-    let args = step.args()?;
+/// Which settings are refused, whether they are all vectors' or this step's own.
+fn refusals<'a>(vector: &Vector<'a>, step: &Step<'a>, checks: &mut Checks) -> Result<'a, ()> {
     let refused = match step.op {
-        "build" => {
-            args.only_args(&["base_ms", "max_ms", "factor", "jitter_factor"])?;
-            backoff(args)?.is_none_or(|backoff| backoff.check().is_err())
-        }
+        "build" => match step.arg {
+            Value::Null => refused(vector.dialect(), vector.config)?,
+            _ => {
+                vector.config.only(&["dialect"])?;
+                refused(vector.dialect(), step.args()?)?
+            }
+        },
         "delay" => {
-            args.only_args(&["attempt"])?;
+            let args = step.args()?.only_args(&["attempt"])?;
             // It has no way to fail.
             let _: Duration = Backoff::new().delay(args.needed("attempt", args.count("attempt"))?);
             false
@@ -49,6 +51,69 @@ fn intervals<'a>(config: Object<'a>, step: &Step<'a>, checks: &mut Checks) -> Re
         op => return Err(Unsupported::Op(op)),
     };
     checks.expect(step, &mut |key| (key == "error").then_some(Actual::Bool(refused)))
+}
+
+/// Whose settings these are, by one that only it has; otherwise they are a backoff's.
+const BREAKER: [&str; 16] = [
+    "break_ms",
+    "failure",
+    "failure_rate",
+    "failure_ratio",
+    "half_open_calls",
+    "half_open_max_wait_ms",
+    "min_calls",
+    "min_throughput",
+    "open_ms",
+    "sampling_ms",
+    "slow_call_ms",
+    "slow_rate",
+    "success",
+    "window",
+    "window_s",
+    "window_size",
+];
+const RETRY: [&str; 2] = ["max_attempts", "max_retries"];
+const LIMITER: [&str; 2] = ["cycle_ms", "limit"];
+const BULKHEAD: [&str; 1] = ["max_concurrent"];
+
+/// Whether the library refuses these settings, or its types can't even say them: below zero.
+fn refused<'a>(dialect: &'a str, settings: Object<'a>) -> Result<'a, bool> {
+    let has = |keys: &[&str]| settings.iter().any(|(key, _)| keys.contains(&key));
+    let negative = |(key, value): (&str, Value<'_>)| {
+        // As many attempts as it takes, there.
+        let unlimited = dialect == "failsafe" && RETRY.contains(&key);
+        !unlimited && value.number().is_some_and(|number| number.mantissa < 0)
+    };
+    if settings.iter().any(negative) {
+        return Ok(true);
+    }
+    let built = if has(&BREAKER) {
+        Plan::by(dialect, settings).and_then(|plan| Ok(plan.config().validate().map(drop)?))
+    } else if has(&LIMITER) {
+        limiter(settings)
+    } else if has(&BULKHEAD) {
+        let bulkhead = settings.only(&["dialect", "max_concurrent", "max_wait_ms"])?;
+        let permits = bulkhead.needed("max_concurrent", bulkhead.count("max_concurrent"))?;
+        bulkhead::Config::new(permits).validate().map(drop).map_err(Unsupported::from)
+    } else if has(&RETRY) {
+        crate::retry::settings(dialect, settings).and_then(|settings| Ok(settings.validate().map(drop)?))
+    } else {
+        settings.only_args(&["dialect", "base_ms", "max_ms", "factor", "jitter_factor"])?;
+        return Ok(backoff(settings)?.is_none_or(|backoff| backoff.check().is_err()));
+    };
+    match built {
+        Ok(()) => Ok(false),
+        Err(Unsupported::Refused(_)) => Ok(true),
+        Err(unsupported) => Err(unsupported),
+    }
+}
+
+fn limiter(settings: Object<'_>) -> Result<'_, ()> {
+    let settings = settings.only(&["dialect", "kind", "limit", "cycle_ms", "max_wait_ms"])?;
+    let limit = settings.count("limit")?.unwrap_or(50);
+    let cycle = settings.span("cycle_ms")?.unwrap_or(Duration::from_nanos(500));
+    let wait = settings.span("max_wait_ms")?.unwrap_or(Duration::from_secs(5));
+    Ok(rate_limiter::Config::new(limit, cycle).with_queue(u32::MAX, wait).validate().map(drop)?)
 }
 
 /// The backoff that the arguments ask for; `None` where its types can't even say it: below zero.

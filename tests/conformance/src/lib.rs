@@ -102,26 +102,26 @@ pub struct Part {
     patterns: &'static [(&'static str, Run)],
 }
 
-/// Circuit breakers, what they count with, and what they are composed with.
+/// Circuit breakers, what they count with, what they are composed with, and the configurations of all.
 pub static BREAKERS: Part = Part {
     name: "breakers",
     patterns: &[
         ("breaker_metrics", breaker::run),
         ("circuit_breaker", breaker::run),
         ("composition", composition::run),
+        ("config", config::run),
         ("failure_accrual", accrual::run),
         ("window", window::run),
     ],
 };
 
-/// Limits, retries and hedges, and the configurations of all.
+/// Limits, retries and hedges.
 pub static LIMITS: Part = Part {
     name: "limits",
     patterns: &[
         ("adaptive_concurrency", adaptive::run),
         ("adaptive_throttle", throttle::run),
         ("bulkhead", bulkhead::run),
-        ("config", config::run),
         ("hedging", hedging::run),
         ("rate_limiter", limiter::run),
         ("rate_meter", adaptive_rate::run),

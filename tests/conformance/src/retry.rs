@@ -3,6 +3,7 @@
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 
+use failsoft_core::backoff::Backoff;
 use failsoft_core::retry::{Config, RetryPolicy, Retrying};
 use failsoft_core::testing::VirtualExecutor;
 use failsoft_core::{Clock, Executor, Failure, Observer, Pipeline, Stop, Verdict};
@@ -110,7 +111,23 @@ fn run_once<'a>(config: Object<'a>, step: &Step<'a>, checks: &mut Checks) -> Res
     })
 }
 
+/// The settings alone.
+pub(crate) fn settings<'a>(dialect: &'a str, config: Object<'a>) -> Result<'a, Config> {
+    let config = config.only(&["dialect", "max_attempts", "max_retries", "base_ms", "max_duration_ms"])?;
+    let backoff = match config.span("base_ms")? {
+        None | Some(Duration::ZERO) => Backoff::none(),
+        Some(base) => Backoff::constant(base),
+    };
+    limited(dialect, config, Object::EMPTY, Config::new().with_backoff(backoff))
+}
+
 fn policy<'a>(config: Object<'a>, args: Object<'a>, fields: Fields<'a>) -> Result<'a, Config> {
+    let dialect = config.text("dialect")?.unwrap_or("");
+    limited(dialect, config, args, Config::new().with_backoff(Shape::of(fields, None)?.backoff))
+}
+
+/// With as many attempts, in as much time, as the configuration says.
+fn limited<'a>(dialect: &'a str, config: Object<'a>, args: Object<'a>, policy: Config) -> Result<'a, Config> {
     let retries = match args.count("max_retries")? {
         None => config.number("max_retries")?,
         Some(retries) => Some(Decimal { mantissa: retries.into(), exponent: 0 }),
@@ -124,7 +141,7 @@ fn policy<'a>(config: Object<'a>, args: Object<'a>, fields: Fields<'a>) -> Resul
             Some(retries) => retries.saturating_add(1),
             None => return Err(Unsupported::Value { key: "max_retries", problem: "is not a number of retries" }),
         },
-        (None, None) => match config.text("dialect")?.unwrap_or("") {
+        (None, None) => match dialect {
             "failsafe" | "failsafe-java" | "r4j" => 3,
             "polly8" => 4,
             "grpc" => 5,
@@ -132,7 +149,7 @@ fn policy<'a>(config: Object<'a>, args: Object<'a>, fields: Fields<'a>) -> Resul
             _ => return Err(Unsupported::Value { key: "max_attempts", problem: "is missing" }),
         },
     };
-    let policy = Config::new().with_max_attempts(attempts).with_backoff(Shape::of(fields, None)?.backoff);
+    let policy = policy.with_max_attempts(attempts);
     Ok(match config.span("max_duration_ms")? {
         None => policy,
         Some(total) => policy.with_total_time(total),

@@ -67,6 +67,24 @@ const RULES: &[Rule] = &[
     },
     Rule {
         pattern: "config",
+        keys: &["error"],
+        applies: |vector| builds_with(vector, &["break_ms", "open_ms", "slow_call_ms"], is_short),
+        reason: "a period may be as short as one likes, and even none: what is only unwise is not refused",
+    },
+    Rule {
+        pattern: "config",
+        keys: &["error"],
+        applies: |vector| builds_with(vector, &["max_concurrent"], |permits| permits == Decimal::ZERO),
+        reason: "a bulkhead through which nothing could ever pass is refused when it is configured",
+    },
+    Rule {
+        pattern: "config",
+        keys: &["failure_rate", "failure_ratio", "slow_rate"],
+        applies: |vector| builds_with(vector, &["failure_rate", "failure_ratio", "slow_rate"], |_| true),
+        reason: "shares are whole hundredths of a percent, so that they need no floating point",
+    },
+    Rule {
+        pattern: "config",
         keys: &["half_open_max"],
         applies: |vector| vector.dialect() == "gobreaker",
         reason: "the default is failsoft's own: three successes close the breaker, one proves little",
@@ -257,6 +275,17 @@ fn averages_over_time(vector: &Vector<'_>) -> bool {
     let conditions = vector.config.list("any_of").unwrap_or(List::EMPTY);
     let mut all = conditions.iter().filter_map(Value::object).chain([vector.config]);
     all.any(|condition| condition.get("ema_window_ms").is_some())
+}
+
+/// Whether it is about the building of something with such a setting.
+fn builds_with(vector: &Vector<'_>, keys: &[&'static str], fits: fn(Decimal) -> bool) -> bool {
+    let has = |settings: Object<'_>| keys.iter().any(|key| settings.get(key).and_then(Value::number).is_some_and(fits));
+    vector.steps().any(|step| step.op == "build" && has(step.arg.object().unwrap_or(vector.config)))
+}
+
+/// Less than half a second.
+fn is_short(millis: Decimal) -> bool {
+    millis.nanos().is_some_and(|nanos| nanos < 500_000_000)
 }
 
 /// Whether a server said when to come back.

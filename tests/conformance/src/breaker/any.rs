@@ -172,8 +172,7 @@ impl Settings {
             (None, None, Some((rate, after))) => TimeBased::of_slow(rate, after, self.window)?,
             (None, None, None) => return Err(Unsupported::Room("a window that nothing is judged by")),
         };
-        // No minimum at all is one that a single call meets.
-        let condition = condition.with_minimum_calls(self.minimum.max(1))?;
+        let condition = condition.with_minimum_calls(self.minimum)?;
         Ok(match self.slow {
             Some((rate, after)) => condition.with_slow_rate(rate, after)?,
             None => condition,

@@ -70,8 +70,12 @@ pub(crate) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     pub(super) fn of(vector: &Vector<'a>) -> Result<'a, Self> {
-        let config = vector.config;
-        match vector.dialect() {
+        Self::by(vector.dialect(), vector.config)
+    }
+
+    /// The same of settings that do not say whose rules apply.
+    pub(crate) fn by(dialect: &'a str, config: Object<'a>) -> Result<'a, Self> {
+        match dialect {
             "failsafe" => Self::failsafe(config),
             "gobreaker" => Self::gobreaker(config),
             "polly8" => Self::polly(config),
@@ -109,7 +113,8 @@ impl<'a> Plan<'a> {
         if let Some(failure) = config.object("failure")? {
             failure.only(&["count", "of", "period_ms", "rate", "min_calls"])?;
             let period = failure.span("period_ms")?;
-            let minimum = failure.count("min_calls")?.unwrap_or(1);
+            // No minimum at all is one that a single call meets.
+            let minimum = failure.count("min_calls")?.unwrap_or(1).max(1);
             if let Some(rate) = failure.percent("rate")? {
                 // As many trials as a rate takes, and all of them.
                 (count, of, full_trial) = (failures_at(rate, minimum), minimum, true);
@@ -160,7 +165,7 @@ impl<'a> Plan<'a> {
                     (Some(failures), None) => AnyTrip::consecutive(failures)?,
                     (None, Some(rate)) => {
                         let window = interval.unwrap_or(Duration::MAX);
-                        let minimum = trip.count("min_requests")?.unwrap_or(1);
+                        let minimum = trip.count("min_requests")?.unwrap_or(1).max(1);
                         let settings = Settings { window, failures: None, rate: Some(rate), slow: None, minimum };
                         AnyTrip::over_time(&settings, bucket)?
                     }
@@ -210,7 +215,7 @@ impl<'a> Plan<'a> {
             "recovery_ms",
         ])?;
         let window = config.span("stat_interval_ms")?.unwrap_or(Duration::from_secs(1));
-        let minimum = config.count("min_requests")?.unwrap_or(5);
+        let minimum = config.count("min_requests")?.unwrap_or(5).max(1);
         let mut settings = Settings { window, failures: None, rate: None, slow: None, minimum };
         // There, only what is above a threshold opens, unless nothing can be above it.
         let above = |rate: Ratio| match rate {
