@@ -234,11 +234,11 @@ impl Made {
             Some(match key {
                 "attempts" => Actual::whole(attempts),
                 "retries" => Actual::whole(attempts.saturating_sub(1)),
-                "inner_calls" => Actual::whole(self.calls),
+                "inner_calls" | "calls" => Actual::whole(self.calls),
                 "final" => Actual::Text(end),
                 "breaker_failed" => Actual::whole(counts.failures),
                 "breaker_succeeded" => Actual::whole(counts.calls.saturating_sub(counts.failures)),
-                "breaker_state" => Actual::Text(Dialect::Failsafe.name(state)),
+                "breaker_state" | "state" => Actual::Text(Dialect::Failsafe.name(state)),
                 _ => return None,
             })
         })

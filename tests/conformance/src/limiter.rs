@@ -341,6 +341,7 @@ impl<'a, 'l> Callers<'a, 'l> {
                 "equal" => Actual::Bool(found.equal),
                 "pending" if asked => Actual::Bool(found.pending),
                 "pending" => Actual::Texts(&waiting),
+                "queued" => Actual::whole(i128::try_from(waiting.len()).unwrap_or(i128::MAX)),
                 "granted" => Actual::Texts(&found.granted),
                 "cancelled" => Actual::Texts(&found.cancelled),
                 "evicted" => Actual::Texts(&[]),
@@ -351,7 +352,7 @@ impl<'a, 'l> Callers<'a, 'l> {
                 "available" => Actual::whole(limiter.available(&now)),
                 "next_permit_in_ms" => Actual::maybe(limiter.available_at(1, &now).map(|at| Quantity::until(now, at))),
                 "rate_per_s" => Actual::maybe(self.rate()),
-                "capacity" => Actual::whole(self.settings.config.burst()),
+                "capacity" | "limit" => Actual::whole(self.settings.config.burst()),
                 _ => return None,
             })
         })
