@@ -139,7 +139,7 @@ use core::mem::ManuallyDrop;
 use core::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::cell::{CellKind, Fresh, Replaceable, SettingsCell, StateCell, update_timed};
+use crate::cell::{CellKind, Replaceable, SettingsCell, StateCell, update_timed};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::failure::{Policy, Reason, Rejected};
 use crate::observe::{Called, Observer};
@@ -151,13 +151,13 @@ mod machine;
 mod totals;
 pub mod trip;
 
-use machine::{Admission, Change, Glance, Phase, Report, Settled, Ticket};
+use machine::{Admission, Phase, Report, Settled, Stamp, Ticket, Told};
 
 pub use layer::BreakerState;
 pub use machine::State;
 pub use totals::{Count, Totals};
 pub use trip::{
-    AverageOfCalls, AverageOverTime, ConsecutiveFailures, CountBased, Counts, FailureMeter, FailureRate, Growing,
+    AverageOfCalls, AverageOverTime, ConsecutiveFailures, CountBased, Counts, FailureMeter, FailureRate, Growing, Meter,
     OpenTime, Opening, PackedMeter, Sample, TimeBased, Trip,
 };
 
@@ -537,16 +537,17 @@ where
     #[inline]
     fn admit(&self, clock: &impl Clock) -> Result<Ticket, Rejected> {
         // The healthy path only reads: one load, no clock.
-        let ticket = match self.cell.read(State::admits_all) {
-            Some(generation) => Ticket::new(generation, false, self.start(clock)),
+        let stamp = self.cell.read(State::stamp);
+        let ticket = if stamp.admits_all() {
+            Ticket::new(stamp, self.start(clock))
+        } else {
             // In parts, so that the healthy path's ticket needs no place in memory and stays in registers.
-            None => match self.admit_restricted(clock) {
-                Ok((generation, probe, started)) => Ticket::new(generation, probe, started),
-                Err(rejected) => {
-                    self.observer.called(Called::Rejected);
-                    return Err(rejected);
-                }
-            },
+            let Entry { at, stamp, rejected } = self.admit_restricted(stamp, clock);
+            if let Some(reason) = rejected {
+                self.observer.called(Called::Rejected);
+                return Err(Rejected::until(Policy::CircuitBreaker, reason, at));
+            }
+            Ticket::new(stamp, at)
         };
         self.observer.called(Called::Admitted);
         Ok(ticket)
@@ -554,20 +555,24 @@ where
 
     // Apart from the healthy path, which stays small enough to be inlined into its caller.
     #[inline(never)]
-    fn admit_restricted(&self, clock: &impl Clock) -> Result<(u16, bool, Instant), Rejected> {
-        if self.cell.read(|state| matches!(state.phase, Phase::Isolated)) {
-            return Err(Rejected::new(Policy::CircuitBreaker, Reason::Isolated));
+    fn admit_restricted(&self, stamp: Stamp, clock: &impl Clock) -> Entry {
+        if stamp.phase() == Phase::ISOLATED {
+            return Entry { at: Instant::MAX, stamp, rejected: Some(Reason::Isolated) };
         }
         let now = clock.now();
-        // So does the open one, once it has the time.
-        if let Some(rejected) = self.cell.read(|state| state.still_open(now)) {
-            return Err(rejected);
-        }
         loop {
-            match self.configured(|config| self.cell.update(|state| state.admit(config, now))) {
-                Admission::Admitted { generation, probe } => return Ok((generation, probe, now)),
-                Admission::Rejected(rejected) => return Err(rejected),
-                Admission::Again(change) => self.tell(Some(change)),
+            let mut transition = None;
+            let (admission, stamp, until) = self.configured(|config| {
+                self.cell.update(|state| {
+                    let live = <K::Settings<Config<T>> as SettingsCell<Config<T>>>::LIVE;
+                    let admission = state.admit(config, now, live, self.told(&mut transition));
+                    (admission, state.stamp(), state.end())
+                })
+            });
+            match admission {
+                Admission::Admitted => return Entry { at: now, stamp, rejected: None },
+                Admission::Rejected(reason) => return Entry { at: until, stamp, rejected: Some(reason) },
+                Admission::Again => self.tell(transition),
             }
         }
     }
@@ -589,56 +594,51 @@ where
             (good && self.cell.read(|state| state.is_unmoved_by_success(config, ticket)), now)
         });
         let called = Called::Recorded(verdict.outcome());
-        match (unmoved, now) {
-            (true, _) => self.observer.called(called),
-            (false, Some(now)) => self.record(ticket, verdict, called, &now),
-            (false, None) => self.record(ticket, verdict, called, clock),
+        if unmoved {
+            self.observer.called(called);
+        } else {
+            self.record(ticket, verdict, called, now, clock);
         }
     }
 
-    /// `called` is what the observer is told of a report that counts. Where it matters how long the call took, the
-    /// clock has been read and is an instant.
+    /// `called` is what the observer is told of a report that counts; `now` is the time, where it has been read.
     #[inline(never)]
-    fn record(&self, ticket: Ticket, verdict: Verdict, called: Called, clock: &impl Clock) {
-        self.configured(|config| {
+    fn record(&self, ticket: Ticket, verdict: Verdict, called: Called, now: Option<Instant>, clock: &impl Clock) {
+        let mut transition = None;
+        let settled = self.configured(|config| {
             let timed = config.trip.slow_after() != Span::MAX && verdict.outcome() != Outcome::Ignored;
-            let report = Report { verdict, took: if timed { ticket.took(clock.now()) } else { Span::ZERO } };
-            // Most often the breaker is closed and stays so: that needs neither the time nor an event.
-            let settled = match self.cell.update(|state| state.settle_closed(config, ticket, report)) {
-                Glance::Done => return self.observer.called(called),
-                Glance::Late => Settled::Late,
-                Glance::NotYet => {
-                    update_timed(&self.cell, clock, |state, now| state.settle(config, ticket, report, now))
-                }
-            };
-            match settled {
-                Settled::Unrecorded => {}
-                // Giving up late is no outcome.
-                late if late.is_late() && verdict.outcome() != Outcome::Ignored => self.observer.called(Called::Late),
-                _ => self.observer.called(called),
-            }
-            if let Settled::Changed(change) = settled {
-                self.tell(Some(change));
-            }
+            let now = if timed { Some(now.unwrap_or_else(|| clock.now())) } else { now };
+            let took = if let (true, Some(now)) = (timed, now) { ticket.took(now) } else { Span::ZERO };
+            let report = Report { verdict, took };
+            update_timed(&self.cell, now, clock, |state, now| {
+                state.settle(config, ticket, &report, now, self.told(&mut transition))
+            })
         });
+        match settled {
+            Settled::Unrecorded => {}
+            // Giving up late is no outcome.
+            Settled::Late if verdict.outcome() != Outcome::Ignored => self.observer.called(Called::Late),
+            _ => self.observer.called(called),
+        }
+        self.tell(transition);
     }
 
     /// Reports for a ticket whose call was cancelled, panicked or was forgotten.
+    // Not inlined: a permit may be dropped in many places.
+    #[inline(never)]
     fn abandon(&self, ticket: Ticket, clock: &impl Clock) {
-        let failed = Called::Recorded(Outcome::Failure);
-        let (limit, timed) = self.configured(|config| (config.abandoned_after, config.trip.slow_after() != Span::MAX));
-        match limit {
-            Span::MAX => self.record(ticket, Verdict::IGNORED, Called::Abandoned, clock),
-            Span::ZERO if !timed => self.record(ticket, Verdict::TRANSIENT, failed, clock),
-            limit => {
-                let now = clock.now();
-                if limit.is_zero() || ticket.took(now) > limit {
-                    self.record(ticket, Verdict::TRANSIENT, failed, &now);
-                } else {
-                    self.record(ticket, Verdict::IGNORED, Called::Abandoned, &now);
-                }
-            }
-        }
+        let mut now = None;
+        let failed = match self.configured(|config| config.abandoned_after) {
+            Span::MAX => false,
+            Span::ZERO => true,
+            limit => ticket.took(*now.insert(clock.now())) > limit,
+        };
+        let (verdict, called) = if failed {
+            (Verdict::TRANSIENT, Called::Recorded(Outcome::Failure))
+        } else {
+            (Verdict::IGNORED, Called::Abandoned)
+        };
+        self.record(ticket, verdict, called, now, clock);
     }
 
     /// Moves on if the state's own time is over: to half-open after the open period, to open after the half-open deadline.
@@ -648,8 +648,9 @@ where
             return;
         }
         let now = clock.now();
-        let change = self.configured(|config| self.cell.update(|state| state.expire(config, now)));
-        self.tell(change);
+        self.change(|state, config, told| {
+            state.expire(config, now, told);
+        });
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
@@ -659,36 +660,35 @@ where
 
     /// Holds the breaker open until another state is chosen by hand.
     pub fn isolate(&self) {
-        self.force(Phase::Isolated);
+        self.force(Phase::ISOLATED, Instant::MAX);
     }
 
     /// Switches the breaker off: everything passes and nothing is counted.
     pub fn disable(&self) {
-        self.force(Phase::Disabled);
+        self.force(Phase::DISABLED, Instant::MAX);
     }
 
     /// Lets everything pass but keeps counting, and reports when the breaker would have opened: a [dry
     /// run](self#dry-run).
     pub fn observe_only(&self) {
-        self.force(Phase::MetricsOnly { meter: T::Meter::FRESH, tripped: false });
+        self.force(Phase::METRICS_ONLY, Instant::MAX);
     }
 
     /// Closes the breaker and forgets what was counted.
     pub fn reset(&self) {
-        self.force(Phase::Closed { meter: T::Meter::FRESH });
+        self.force(Phase::CLOSED, Instant::MAX);
     }
 
     /// Opens the breaker until the given instant.
     pub fn open_until(&self, until: Instant) {
-        self.force(Phase::Open { until, reopened: 0 });
+        self.force(Phase::OPEN, until);
     }
 
     /// Makes the breaker half-open with all its probes to come, whatever state it is in. The half-open deadline
     /// counts from now; how often in a row it has reopened stays.
     pub fn half_open(&self, clock: &impl Clock) {
         let now = clock.now();
-        let change = self.configured(|config| self.cell.update(|state| Some(state.half_open(config, now))));
-        self.tell(change);
+        self.change(|state, config, told| state.pass(config, Phase::HALF_OPEN, Span::ZERO, now, told));
     }
 
     /// The state as the last call left it.
@@ -701,7 +701,7 @@ where
         let (state, now) = (self.peek(), clock.now());
         Snapshot {
             state: state.kind(),
-            generation: state.generation,
+            generation: state.stamp().generation(),
             reopened: state.reopened(),
             counts: self.configured(|config| state.counts(config, Some(now))),
             probes: state.in_flight(),
@@ -714,20 +714,33 @@ where
         &self.observer
     }
 
-    fn force(&self, phase: Phase<T::Meter>) {
-        let change = self.configured(|config| {
-            self.cell.update(|state| {
-                let counts = state.counts(config, None);
-                Some(state.enter(phase, counts))
-            })
-        });
-        self.tell(change);
+    fn force(&self, phase: Phase, until: Instant) {
+        self.change(|state, config, told| state.force(config, phase, until, told));
+    }
+
+    /// Changes the state, perhaps, and tells of it.
+    #[inline]
+    fn change(&self, f: impl Fn(&mut State<T::Meter>, &Config<T>, Told<'_>)) {
+        let mut transition = None;
+        self.configured(|config| self.cell.update(|state| f(state, config, self.told(&mut transition))));
+        self.tell(transition);
+    }
+
+    /// Where the machine tells of a transition, if anybody listens. The cell may run an update again, which then has changed
+    /// nothing yet.
+    #[inline]
+    fn told<'a>(&self, transition: &'a mut Option<Transition>) -> Told<'a> {
+        if !self.observer.listens() {
+            return None;
+        }
+        *transition = None;
+        Some(transition)
     }
 
     #[inline]
-    fn tell(&self, change: Option<Change>) {
-        if let Some(change) = change {
-            self.observer.observe(&change.into());
+    fn tell(&self, transition: Option<Transition>) {
+        if let Some(transition) = transition {
+            self.observer.observe(&transition);
         }
     }
 }
@@ -746,11 +759,11 @@ where
     /// outcome. A call that is being counted at this very moment counts by the settings that it began with.
     pub fn reconfigure(&self, config: Valid<Config<T>>, clock: &impl Clock) {
         let (config, now) = (config.get(), clock.now());
-        let mut change = None;
+        let mut transition = None;
         self.settings.replace(&self.config, config, |from| {
-            change = self.cell.update(|state| state.reconfigure(from, &config, now));
+            self.cell.update(|state| state.reconfigure(from, &config, now, self.told(&mut transition)));
         });
-        self.tell(change);
+        self.tell(transition);
     }
 }
 
@@ -768,6 +781,14 @@ where
     fn configured<R>(&self, f: impl FnOnce(&Config<T>) -> R) -> R {
         self.settings.with(&self.config, f)
     }
+}
+
+/// What has become of a request to a breaker that does not admit all.
+struct Entry {
+    /// The time, or when to come back.
+    at: Instant,
+    stamp: Stamp,
+    rejected: Option<Reason>,
 }
 
 /// The right to make one call. Spend it with [`success`](Self::success), [`failure`](Self::failure),

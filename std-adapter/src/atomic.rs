@@ -129,6 +129,7 @@ pub struct Swapped<C> {
 }
 
 impl<C: Copy> SettingsCell<C> for Swapped<C> {
+    const LIVE: bool = true;
     const NEW: Self = Self { settings: ArcSwapOption::const_empty(), replacing: Mutex::new(()) };
 
     #[inline]

@@ -1,4 +1,7 @@
 //! The machine: a breaker's state, and its transitions as plain functions of the state, the configuration and the time.
+//!
+//! Written for small chips: the state is a few words and its phase a number, so that a transition is a handful of stores;
+//! every answer is a scalar; what an observer is told is written in one place, and nowhere if nobody listens.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -6,10 +9,10 @@
     reason = "a packed word's fields are shifted and cut, by constant widths"
 )]
 
-use super::trip::{self, Counts, Opening, PackedMeter, Sample, Trip};
+use super::trip::{self, Counts, Meter, Opening, PackedMeter, Sample, Trip};
 use super::{Config, StateKind, Transition};
 use crate::cell::{Fresh, Packed};
-use crate::failure::{Policy, Reason, Rejected};
+use crate::failure::Reason;
 use crate::outcome::{Outcome, Verdict};
 use crate::time::{Instant, Span};
 
@@ -18,27 +21,21 @@ use crate::time::{Instant, Span};
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct Ticket {
     started: Instant,
-    stamp: u32,
+    stamp: Stamp,
 }
 
 impl Ticket {
-    const PROBE: u32 = 1 << 16;
     /// The start of a call that nobody times: however late it is, the call has taken no time.
     pub(super) const UNTIMED: Instant = Instant::MAX;
 
     #[inline]
-    pub(super) fn new(generation: u16, probe: bool, started: Instant) -> Self {
-        Self { started, stamp: u32::from(generation) | if probe { Self::PROBE } else { 0 } }
-    }
-
-    #[inline]
-    pub(super) const fn generation(self) -> u16 {
-        self.stamp as u16
+    pub(super) const fn new(stamp: Stamp, started: Instant) -> Self {
+        Self { started, stamp }
     }
 
     #[inline]
     pub(super) const fn is_probe(self) -> bool {
-        self.stamp & Self::PROBE != 0
+        self.stamp.phase().0 == Phase::HALF_OPEN.0
     }
 
     /// How long the call has taken; zero where it is not timed.
@@ -68,44 +65,94 @@ impl Report {
     }
 }
 
-/// What a breaker keeps in its cell: the phase and its generation.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What a breaker does with calls, in an order in which one comparison answers the questions asked on every call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, PartialOrd)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct State<M> {
-    pub(super) phase: Phase<M>,
-    pub(super) generation: u16,
+pub(super) struct Phase(u16);
+
+impl Phase {
+    pub(super) const CLOSED: Self = Self(0);
+    /// A dry run.
+    pub(super) const METRICS_ONLY: Self = Self(1);
+    /// A dry run in which the condition is met, until the meter says something else.
+    pub(super) const METRICS_ONLY_MET: Self = Self(2);
+    /// A dry run in which an outcome would have opened the breaker by itself, until the next one that would not.
+    pub(super) const METRICS_ONLY_OPENED: Self = Self(3);
+    pub(super) const DISABLED: Self = Self(4);
+    pub(super) const ISOLATED: Self = Self(5);
+    pub(super) const OPEN: Self = Self(6);
+    pub(super) const HALF_OPEN: Self = Self(7);
+
+    #[inline]
+    const fn counts(self) -> bool {
+        self.0 <= Self::METRICS_ONLY_OPENED.0
+    }
+
+    #[inline]
+    const fn has_deadline(self) -> bool {
+        self.0 >= Self::OPEN.0
+    }
+
+    const fn kind(self) -> StateKind {
+        match self {
+            Self::CLOSED => StateKind::Closed,
+            Self::OPEN => StateKind::Open,
+            Self::HALF_OPEN => StateKind::HalfOpen,
+            Self::ISOLATED => StateKind::Isolated,
+            Self::DISABLED => StateKind::Disabled,
+            _ => StateKind::MetricsOnly,
+        }
+    }
 }
 
 /// Generations have 12 bits. A late report would be taken for a current one only if its call outlasted a multiple of 4,096
 /// changes, half of them open periods.
-pub(super) const GENERATIONS: u16 = 1 << 12;
+const GENERATION: u32 = 12;
+pub(super) const GENERATIONS: u16 = 1 << GENERATION;
 
+/// The phase and its generation.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(super) struct Stamp(u16);
+
+impl Stamp {
+    #[inline]
+    pub(super) const fn new(phase: Phase, generation: u16) -> Self {
+        Self(phase.0 << GENERATION | generation)
+    }
+
+    #[inline]
+    pub(super) const fn phase(self) -> Phase {
+        Phase(self.0 >> GENERATION)
+    }
+
+    #[inline]
+    pub(super) const fn generation(self) -> u16 {
+        self.0 % GENERATIONS
+    }
+
+    #[inline]
+    pub(super) const fn admits_all(self) -> bool {
+        self.0 < Self::new(Phase::ISOLATED, 0).0
+    }
+
+    /// Whether it is another generation. The phase alone may change within one: in a dry run.
+    #[inline]
+    const fn is_late(self, now: Self) -> bool {
+        (self.0 ^ now.0) % GENERATIONS != 0
+    }
+}
+
+/// What a breaker keeps in its cell.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub(super) enum Phase<M> {
-    Closed {
-        meter: M,
-    },
-    Open {
-        until: Instant,
-        reopened: u8,
-    },
-    HalfOpen {
-        until: Instant,
-        reopened: u8,
-        trial: Trial,
-    },
-    Isolated,
-    Disabled,
-    /// A dry run; `tripped` once the condition is met, until the meter says something else.
-    MetricsOnly {
-        meter: M,
-        tripped: bool,
-    },
-    /// A dry run in which an outcome would have opened the breaker by itself, until the next one that would not.
-    MetricsOnlyOpened {
-        meter: M,
-    },
+pub struct State<M> {
+    /// What is counted, or where that is nothing, the instant at which the phase ends.
+    pub(super) meter: M,
+    pub(super) stamp: Stamp,
+    /// How often in a row it has reopened; zero unless it has a deadline.
+    pub(super) reopened: u8,
+    pub(super) trial: Trial,
 }
 
 /// What has come of the probes of a half-open breaker.
@@ -127,18 +174,15 @@ impl Trial {
 
     fn admits<T>(&self, config: &Config<T>) -> bool {
         let out = u16::from(self.in_flight);
-        out < config.probes && out.saturating_add(self.judged.into()) < config.trials
+        out < config.probes && out + u16::from(self.judged) < config.trials
     }
 
-    fn release(&mut self) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-    }
-
+    /// Nothing overflows: those out and those judged are together no more than the trials, which fit.
     fn judge(&mut self, failed: bool, slow: bool) {
-        self.judged = self.judged.saturating_add(1);
-        self.good = self.good.saturating_add(u8::from(!failed && !slow));
-        self.failures = self.failures.saturating_add(failed.into());
-        self.slow = self.slow.saturating_add(slow.into());
+        self.judged = self.judged.wrapping_add(1);
+        self.good = self.good.wrapping_add(u8::from(!failed && !slow));
+        self.failures = self.failures.wrapping_add(failed.into());
+        self.slow = self.slow.wrapping_add(slow.into());
     }
 
     /// Whether the breaker closes, if that can be said already. When all trials are in, it can.
@@ -156,298 +200,97 @@ impl Trial {
     }
 }
 
-/// A transition on its way out of the cell, in as few words as there are: a small chip copies it byte by byte.
-#[derive(Clone, Copy)]
-pub(super) struct Change {
-    until: Instant,
-    counts: Counts,
-    generation: u16,
-    reopened: u8,
-    from: StateKind,
-    to: StateKind,
-    /// Whether the report that made it came too late to count.
-    late: bool,
-}
-
-impl From<Change> for Transition {
-    fn from(change: Change) -> Self {
-        let Change { until, counts, generation, reopened, from, to, late: _ } = change;
-        Self { from, to, generation, reopened, counts, until: Some(until).filter(|&at| at != Instant::MAX) }
-    }
-}
-
-/// What has become of a report at first sight.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Glance {
-    Done,
-    /// The state that admitted the call has ended.
-    Late,
-    NotYet,
-}
+/// Where a transition is told, if anybody listens.
+pub(super) type Told<'a> = Option<&'a mut Option<Transition>>;
 
 /// What has become of a report.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Settled {
     Done,
     /// The state that admitted the call has ended.
     Late,
     /// The breaker is switched off.
     Unrecorded,
-    Changed(Change),
 }
 
-impl Settled {
-    pub(super) const fn is_late(&self) -> bool {
-        matches!(self, Self::Late | Self::Changed(Change { late: true, .. }))
-    }
-}
-
+/// What has become of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Admission {
-    Admitted {
-        generation: u16,
-        probe: bool,
-    },
-    Rejected(Rejected),
+    Admitted,
+    Rejected(Reason),
     /// The state changed under the caller: ask again.
-    Again(Change),
+    Again,
 }
 
-impl<M: Fresh> Fresh for State<M> {
-    const FRESH: Self = Self { phase: Phase::Closed { meter: M::FRESH }, generation: 0 };
+impl<M: Meter> Fresh for State<M> {
+    const FRESH: Self =
+        Self { meter: M::FRESH, stamp: Stamp::new(Phase::CLOSED, 0), reopened: 0, trial: Trial::FRESH };
 }
 
 /// The transitions. Those that may need the time take it as an `Option`, and answer `None` with the state untouched when
 /// they can't go on without it.
-impl<M: Copy + Fresh + PartialEq> State<M> {
-    /// The generation, if everything passes and nothing changes by it.
+impl<M: Meter> State<M> {
     #[inline]
-    pub(super) fn admits_all(&self) -> Option<u16> {
-        matches!(
-            self.phase,
-            Phase::Closed { .. } | Phase::Disabled | Phase::MetricsOnly { .. } | Phase::MetricsOnlyOpened { .. }
-        )
-        .then_some(self.generation)
-    }
-
-    /// The rejection, if the breaker is open and stays so.
-    pub(super) fn still_open(&self, now: Instant) -> Option<Rejected> {
-        match self.phase {
-            Phase::Open { until, .. } if now < until || until == Instant::MAX => {
-                Some(Rejected::until(Policy::CircuitBreaker, Reason::Open, until))
-            }
-            _ => None,
-        }
+    pub(super) const fn stamp(&self) -> Stamp {
+        self.stamp
     }
 
     /// Whether a success that was not slow changes nothing: a breaker that counts, in full health.
     #[inline]
     pub(super) fn is_unmoved_by_success<T: Copy + Trip<Meter = M>>(&self, config: &Config<T>, ticket: Ticket) -> bool {
-        match &self.phase {
-            Phase::Closed { meter } | Phase::MetricsOnly { meter, .. } => {
-                ticket.generation() == self.generation && config.trip.is_healthy(meter)
-            }
-            _ => false,
-        }
+        !ticket.stamp.is_late(self.stamp)
+            && self.stamp.phase() <= Phase::METRICS_ONLY_MET
+            && config.trip.is_healthy(&self.meter)
     }
 
-    /// Settles what needs neither the time nor an event: most often, a breaker that is closed and stays so.
+    /// Whether a call may be made at `now`. `live` says whether the settings may have been replaced meanwhile.
     #[inline]
-    pub(super) fn settle_closed<T: Copy + Trip<Meter = M>>(
+    pub(super) fn admit<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
-        ticket: Ticket,
-        report: Report,
-    ) -> Glance {
-        if ticket.generation() != self.generation {
-            return Glance::Late;
+        now: Instant,
+        live: bool,
+        mut told: Told<'_>,
+    ) -> Admission {
+        if self.expire(config, now, told.as_deref_mut()) {
+            return Admission::Again;
         }
-        let Phase::Closed { meter } = &mut self.phase else { return Glance::NotYet };
-        if report.verdict.opens() {
-            return Glance::NotYet;
-        }
-        if let Some(sample) = report.sample() {
-            let mut counted = *meter;
-            if config.trip.record(&mut counted, sample, None) != Some(false) {
-                return Glance::NotYet;
-            }
-            *meter = counted;
-        }
-        Glance::Done
-    }
-
-    pub(super) fn admit<T: Copy + Trip<Meter = M>>(&mut self, config: &Config<T>, now: Instant) -> Admission {
-        let rejected = |reason, until| Admission::Rejected(Rejected::until(Policy::CircuitBreaker, reason, until));
-        if let Some(change) = self.expire(config, now) {
-            return Admission::Again(change);
-        }
-        match &mut self.phase {
-            Phase::Isolated => rejected(Reason::Isolated, Instant::MAX),
-            Phase::Open { until, .. } => rejected(Reason::Open, *until),
-            Phase::HalfOpen { trial, until, .. } => {
-                if trial.admits(config) {
-                    trial.in_flight = trial.in_flight.saturating_add(1);
-                    Admission::Admitted { generation: self.generation, probe: true }
-                } else if let Some(closes) = trial.verdict(config) {
-                    // Only where the last report was judged by settings that have been replaced since.
-                    Admission::Again(self.decide(config, closes, None, now))
-                } else {
-                    rejected(Reason::ProbesOut, *until)
+        match self.stamp.phase() {
+            Phase::HALF_OPEN => {
+                if self.trial.admits(config) {
+                    self.trial.in_flight = self.trial.in_flight.saturating_add(1);
+                    return Admission::Admitted;
                 }
+                // Only where the last report was judged by settings that have been replaced since.
+                if live && let Some(closes) = self.trial.verdict(config) {
+                    self.decide(config, closes, Span::ZERO, now, told);
+                    return Admission::Again;
+                }
+                Admission::Rejected(Reason::ProbesOut)
             }
-            Phase::Closed { .. } | Phase::Disabled | Phase::MetricsOnly { .. } | Phase::MetricsOnlyOpened { .. } => {
-                Admission::Admitted { generation: self.generation, probe: false }
-            }
+            Phase::OPEN => Admission::Rejected(Reason::Open),
+            Phase::ISOLATED => Admission::Rejected(Reason::Isolated),
+            _ => Admission::Admitted,
         }
     }
 
     /// Leaves a state whose own time is over.
-    pub(super) fn expire<T: Copy + Trip<Meter = M>>(&mut self, config: &Config<T>, now: Instant) -> Option<Change> {
-        let (Phase::Open { until, reopened } | Phase::HalfOpen { until, reopened, .. }) = self.phase else {
-            return None;
-        };
+    pub(super) fn expire<T: Copy + Trip<Meter = M>>(
+        &mut self,
+        config: &Config<T>,
+        now: Instant,
+        told: Told<'_>,
+    ) -> bool {
+        let until = self.end();
         // `Instant::MAX` is "never", and stays so when the clock itself saturates.
         if now < until || until == Instant::MAX {
-            return None;
+            return false;
         }
-        Some(if let Phase::Open { .. } = self.phase {
-            self.half_open(config, now)
-        } else {
-            // Counted from the deadline, not from whenever somebody noticed.
-            self.open(config, reopened.saturating_add(1), None, until)
-        })
-    }
-
-    /// Half-open from now on, with all probes to come.
-    pub(super) fn half_open<T: Copy + Trip<Meter = M>>(&mut self, config: &Config<T>, now: Instant) -> Change {
-        let reopened = self.reopened();
-        let until = now.after(config.half_open_span(reopened, now));
-        let counts = self.counts(config, Some(now));
-        self.enter(Phase::HalfOpen { until, reopened, trial: Trial::FRESH }, counts)
-    }
-
-    /// Opens from an instant on, with what this state has counted as the reason.
-    fn open<T: Copy + Trip<Meter = M>>(
-        &mut self,
-        config: &Config<T>,
-        reopened: u8,
-        hint: Option<Span>,
-        at: Instant,
-    ) -> Change {
-        let counts = self.counts(config, Some(at));
-        let span = config.open_span(&Opening { configured: config.open_for, reopened, counts, at });
-        let until = at.after(hint.map_or(span, |hint| hint.max(span)));
-        self.enter(Phase::Open { until, reopened }, counts)
-    }
-
-    #[inline]
-    pub(super) fn settle<T: Copy + Trip<Meter = M>>(
-        &mut self,
-        config: &Config<T>,
-        ticket: Ticket,
-        report: Report,
-        now: Option<Instant>,
-    ) -> Option<Settled> {
-        // A late report can't touch a newer state.
-        if ticket.generation() != self.generation {
-            return Some(Settled::Late);
-        }
-        let Phase::Closed { mut meter } = self.phase else { return self.settle_elsewhere(config, report, now) };
-        let opens = Self::count(config, &mut meter, report, now)? || report.verdict.opens();
-        let now = if opens { now? } else { Instant::START };
-        self.phase = Phase::Closed { meter };
-        if !opens {
-            return Some(Settled::Done);
-        }
-        Some(Settled::Changed(self.open(config, 0, report.verdict.hint(), now)))
-    }
-
-    /// Whether the condition is met, once it has counted this report.
-    #[inline]
-    fn count<T: Copy + Trip<Meter = M>>(
-        config: &Config<T>,
-        meter: &mut M,
-        report: Report,
-        now: Option<Instant>,
-    ) -> Option<bool> {
-        report.sample().map_or(Some(false), |sample| config.trip.record(meter, sample, now))
-    }
-
-    fn settle_elsewhere<T: Copy + Trip<Meter = M>>(
-        &mut self,
-        config: &Config<T>,
-        report: Report,
-        now: Option<Instant>,
-    ) -> Option<Settled> {
-        match self.phase {
-            Phase::HalfOpen { trial, .. } => self.settle_probe(config, trial, report, now),
-            Phase::MetricsOnly { meter, tripped } => self.settle_dry(config, meter, (tripped, false), report, now),
-            Phase::MetricsOnlyOpened { meter } => self.settle_dry(config, meter, (false, true), report, now),
-            _ => Some(Settled::Unrecorded),
-        }
-    }
-
-    /// In metrics only. `met` and `opened` say whether the condition was met, or an outcome would have opened the
-    /// breaker by itself.
-    fn settle_dry<T: Copy + Trip<Meter = M>>(
-        &mut self,
-        config: &Config<T>,
-        mut meter: M,
-        (met, opened): (bool, bool),
-        report: Report,
-        now: Option<Instant>,
-    ) -> Option<Settled> {
-        let (before, opens) = (meter, report.verdict.opens());
-        let trips = Self::count(config, &mut meter, report, now)?;
-        // Only the edge is reported, and nothing has changed but our word for it.
-        let edge = (trips || opens) && !met && !opened;
-        let now = if edge { Some(now?) } else { now };
-        // What the meter does not take in does not change what it has said: successes, for a failure meter.
-        let met = trips || met && meter == before;
-        let opened = !met && (opens || opened && report.sample().is_none());
-        self.phase =
-            if opened { Phase::MetricsOnlyOpened { meter } } else { Phase::MetricsOnly { meter, tripped: met } };
-        if !edge {
-            return Some(Settled::Done);
-        }
-        Some(Settled::Changed(Change {
-            from: StateKind::MetricsOnly,
-            to: StateKind::Open,
-            generation: self.generation,
-            reopened: 0,
-            counts: self.counts(config, now),
-            until: Instant::MAX,
-            late: false,
-        }))
-    }
-
-    fn settle_probe<T: Copy + Trip<Meter = M>>(
-        &mut self,
-        config: &Config<T>,
-        mut trial: Trial,
-        report: Report,
-        now: Option<Instant>,
-    ) -> Option<Settled> {
-        trial.release();
-        let sample = report.sample();
-        if let (None, false) = (sample, report.verdict.opens()) {
-            self.try_on(trial);
-            return Some(Settled::Done);
-        }
-        let now = now?;
-        // A report after the deadline is late, whether or not anybody has noticed the deadline before.
-        if let Some(change) = self.expire(config, now) {
-            return Some(Settled::Changed(Change { late: true, ..change }));
-        }
-        if let Some(sample) = sample {
-            trial.judge(sample.failed, sample.slow || sample.took > config.trip.slow_after());
-        }
-        self.try_on(trial);
-        let closes = if report.verdict.opens() { Some(false) } else { trial.verdict(config) };
-        Some(
-            closes.map_or(Settled::Done, |closes| {
-                Settled::Changed(self.decide(config, closes, report.verdict.hint(), now))
-            }),
-        )
+        // The open period is over with whoever notices; the half-open deadline, whenever somebody does.
+        let (next, from) =
+            if self.stamp.phase() == Phase::OPEN { (Phase::HALF_OPEN, now) } else { (Phase::OPEN, until) };
+        self.pass(config, next, Span::ZERO, from, told);
+        true
     }
 
     /// The verdict over the probes: closed, or open again.
@@ -455,22 +298,168 @@ impl<M: Copy + Fresh + PartialEq> State<M> {
         &mut self,
         config: &Config<T>,
         closes: bool,
-        hint: Option<Span>,
+        hint: Span,
         now: Instant,
-    ) -> Change {
-        if closes {
-            let counts = self.counts(config, Some(now));
-            self.enter(Phase::Closed { meter: M::FRESH }, counts)
+        told: Told<'_>,
+    ) {
+        self.pass(config, if closes { Phase::CLOSED } else { Phase::OPEN }, hint, now, told);
+    }
+
+    /// Into one of the phases that follow from each other, for as long as the settings say or the hint, whichever is longer.
+    // One function for all, and not inlined: these are rare, and a chip has it once.
+    #[inline(never)]
+    pub(super) fn pass<T: Copy + Trip<Meter = M>>(
+        &mut self,
+        config: &Config<T>,
+        next: Phase,
+        hint: Span,
+        at: Instant,
+        told: Told<'_>,
+    ) {
+        let counts = self.counts(config, Some(at));
+        let mut reopened = self.reopened;
+        let mut until = Instant::MAX;
+        if next == Phase::CLOSED {
+            reopened = 0;
+        } else if next == Phase::OPEN {
+            reopened = reopened.saturating_add(u8::from(self.stamp.phase() == Phase::HALF_OPEN));
+            let span = config.open_span(&Opening { configured: config.open_for, reopened, counts, at });
+            until = at.after(span.max(hint));
         } else {
-            self.open(config, self.reopened().saturating_add(1), hint, now)
+            until = at.after(config.half_open_span(reopened, at));
+        }
+        self.enter(next, reopened, until, counts, told);
+    }
+
+    /// Into another phase by hand. The time is not read for it, so what can't be counted without it is not.
+    pub(super) fn force<T: Copy + Trip<Meter = M>>(
+        &mut self,
+        config: &Config<T>,
+        next: Phase,
+        until: Instant,
+        told: Told<'_>,
+    ) {
+        let counts = self.counts(config, None);
+        self.enter(next, 0, until, counts, told);
+    }
+
+    /// The one way into another phase: a new generation, and the event that tells of it, with what had been counted
+    /// before.
+    fn enter(&mut self, next: Phase, reopened: u8, until: Instant, counts: Counts, told: Told<'_>) {
+        let from = self.stamp.phase();
+        let generation = self.stamp.generation().wrapping_add(1) % GENERATIONS;
+        if next.has_deadline() {
+            self.meter.keep(until);
+        } else {
+            self.meter = M::FRESH;
+        }
+        self.stamp = Stamp::new(next, generation);
+        self.reopened = reopened;
+        self.trial = Trial::FRESH;
+        if let Some(told) = told {
+            let (from, to) = (from.kind(), next.kind());
+            *told = Some(Transition { from, to, generation, reopened, counts, until: self.until() });
         }
     }
 
-    /// What has come of the probes, while the breaker is half-open.
-    fn try_on(&mut self, tried: Trial) {
-        if let Phase::HalfOpen { trial, .. } = &mut self.phase {
-            *trial = tried;
+    #[inline]
+    pub(super) fn settle<T: Copy + Trip<Meter = M>>(
+        &mut self,
+        config: &Config<T>,
+        ticket: Ticket,
+        report: &Report,
+        now: Option<Instant>,
+        told: Told<'_>,
+    ) -> Option<Settled> {
+        // A late report can't touch a newer state.
+        if ticket.stamp.is_late(self.stamp) {
+            return Some(Settled::Late);
         }
+        let phase = self.stamp.phase();
+        if phase == Phase::HALF_OPEN {
+            return self.settle_probe(config, report, now, told);
+        }
+        if !phase.counts() {
+            return Some(Settled::Unrecorded);
+        }
+        let before = self.meter;
+        let mut meter = before;
+        let trips = match report.sample() {
+            Some(sample) => config.trip.record(&mut meter, sample, now)?,
+            None => false,
+        };
+        if phase != Phase::CLOSED {
+            return self.settle_dry(config, meter, trips, report, now, told);
+        }
+        if !trips && !report.verdict.opens() {
+            self.meter = meter;
+            return Some(Settled::Done);
+        }
+        let now = now?;
+        self.meter = meter;
+        self.pass(config, Phase::OPEN, report.verdict.hint().unwrap_or(Span::ZERO), now, told);
+        Some(Settled::Done)
+    }
+
+    /// In metrics only: what the meter has come to, and whether the condition is met.
+    fn settle_dry<T: Copy + Trip<Meter = M>>(
+        &mut self,
+        config: &Config<T>,
+        meter: M,
+        trips: bool,
+        report: &Report,
+        now: Option<Instant>,
+        told: Told<'_>,
+    ) -> Option<Settled> {
+        let (phase, opens) = (self.stamp.phase(), report.verdict.opens());
+        // Only the edge is reported, and nothing has changed but our word for it.
+        let edge = (trips || opens) && phase == Phase::METRICS_ONLY;
+        if edge && now.is_none() {
+            return None;
+        }
+        // What the meter does not take in does not change what it has said: successes, for a failure meter.
+        let next = if trips || phase == Phase::METRICS_ONLY_MET && meter == self.meter {
+            Phase::METRICS_ONLY_MET
+        } else if opens || phase == Phase::METRICS_ONLY_OPENED && report.sample().is_none() {
+            Phase::METRICS_ONLY_OPENED
+        } else {
+            Phase::METRICS_ONLY
+        };
+        let generation = self.stamp.generation();
+        (self.meter, self.stamp) = (meter, Stamp::new(next, generation));
+        if let (true, Some(told)) = (edge, told) {
+            let (from, to) = (StateKind::MetricsOnly, StateKind::Open);
+            let counts = self.counts(config, now);
+            *told = Some(Transition { from, to, generation, reopened: 0, counts, until: None });
+        }
+        Some(Settled::Done)
+    }
+
+    fn settle_probe<T: Copy + Trip<Meter = M>>(
+        &mut self,
+        config: &Config<T>,
+        report: &Report,
+        now: Option<Instant>,
+        mut told: Told<'_>,
+    ) -> Option<Settled> {
+        let (sample, opens) = (report.sample(), report.verdict.opens());
+        if sample.is_some() || opens {
+            // A report after the deadline is late, whether or not anybody has noticed the deadline before.
+            if self.expire(config, now?, told.as_deref_mut()) {
+                return Some(Settled::Late);
+            }
+        }
+        self.trial.in_flight = self.trial.in_flight.saturating_sub(1);
+        if let Some(sample) = sample {
+            self.trial.judge(sample.failed, sample.slow || sample.took > config.trip.slow_after());
+        } else if !opens {
+            return Some(Settled::Done);
+        }
+        let closes = if opens { Some(false) } else { self.trial.verdict(config) };
+        if let (Some(closes), Some(now)) = (closes, now) {
+            self.decide(config, closes, report.verdict.hint().unwrap_or(Span::ZERO), now, told);
+        }
+        Some(Settled::Done)
     }
 
     /// Carries what has been counted over to other settings. Half-open, which may be decided by them, has to be
@@ -480,47 +469,20 @@ impl<M: Copy + Fresh + PartialEq> State<M> {
         from: &Config<T>,
         to: &Config<T>,
         now: Instant,
-    ) -> Option<Change> {
-        match &mut self.phase {
-            Phase::Closed { meter } | Phase::MetricsOnly { meter, .. } | Phase::MetricsOnlyOpened { meter } => {
-                to.trip.adapt(meter, &from.trip, now);
-                None
+        mut told: Told<'_>,
+    ) {
+        let phase = self.stamp.phase();
+        if phase.counts() {
+            to.trip.adapt(&mut self.meter, &from.trip, now);
+        } else if phase == Phase::HALF_OPEN && !self.expire(to, now, told.as_deref_mut()) {
+            if let Some(closes) = self.trial.verdict(to) {
+                self.decide(to, closes, Span::ZERO, now, told);
             }
-            Phase::HalfOpen { trial, .. } => {
-                let closes = trial.verdict(to);
-                self.expire(to, now).or_else(|| closes.map(|closes| self.decide(to, closes, None, now)))
-            }
-            Phase::Open { .. } | Phase::Isolated | Phase::Disabled => None,
         }
     }
 
-    /// The one way into another phase: a new generation, and the event that tells of it, with what had been counted
-    /// before.
-    pub(super) fn enter(&mut self, next: Phase<M>, counts: Counts) -> Change {
-        let from = self.kind();
-        *self = Self { phase: next, generation: self.generation.wrapping_add(1) % GENERATIONS };
-        Change {
-            from,
-            to: self.kind(),
-            generation: self.generation,
-            reopened: self.reopened(),
-            counts,
-            until: self.end(),
-            late: false,
-        }
-    }
-}
-
-impl<M: Copy> State<M> {
     pub(super) const fn kind(&self) -> StateKind {
-        match self.phase {
-            Phase::Closed { .. } => StateKind::Closed,
-            Phase::Open { .. } => StateKind::Open,
-            Phase::HalfOpen { .. } => StateKind::HalfOpen,
-            Phase::Isolated => StateKind::Isolated,
-            Phase::Disabled => StateKind::Disabled,
-            Phase::MetricsOnly { .. } | Phase::MetricsOnlyOpened { .. } => StateKind::MetricsOnly,
-        }
+        self.stamp.phase().kind()
     }
 
     pub(super) fn until(&self) -> Option<Instant> {
@@ -528,78 +490,60 @@ impl<M: Copy> State<M> {
     }
 
     /// When the state ends by itself; `Instant::MAX` is "never".
-    const fn end(&self) -> Instant {
-        match self.phase {
-            Phase::Open { until, .. } | Phase::HalfOpen { until, .. } => until,
-            _ => Instant::MAX,
-        }
+    pub(super) fn end(&self) -> Instant {
+        if self.stamp.phase().has_deadline() { self.meter.kept() } else { Instant::MAX }
     }
 
     pub(super) const fn reopened(&self) -> u8 {
-        match self.phase {
-            Phase::Open { reopened, .. } | Phase::HalfOpen { reopened, .. } => reopened,
-            _ => 0,
-        }
+        self.reopened
     }
 
-    pub(super) fn in_flight(&self) -> u32 {
-        if let Phase::HalfOpen { trial, .. } = self.phase { trial.in_flight.into() } else { 0 }
+    pub(super) const fn in_flight(&self) -> u32 {
+        self.trial.in_flight as u32
     }
 
     pub(super) fn counts<T: Trip<Meter = M>>(&self, config: &Config<T>, now: Option<Instant>) -> Counts {
-        match &self.phase {
-            Phase::Closed { meter } | Phase::MetricsOnly { meter, .. } | Phase::MetricsOnlyOpened { meter } => {
-                config.trip.counts(meter, now)
-            }
-            Phase::HalfOpen { trial, .. } => {
-                Counts { calls: trial.judged.into(), failures: trial.failures.into(), slow: trial.slow.into() }
-            }
-            _ => Counts::default(),
+        if self.stamp.phase().counts() {
+            return config.trip.counts(&self.meter, now);
         }
+        // Nothing unless it is half-open.
+        let Trial { judged, failures, slow, .. } = self.trial;
+        Counts { calls: judged.into(), failures: failures.into(), slow: slow.into() }
     }
 }
 
-/// Head: 3 bits of phase, 12 of generation, 48 of the phase's own; tail: the instant at which the phase ends.
+/// Head: 4 bits of phase, 12 of generation, 48 of the phase's own; tail: the instant at which the phase ends.
 impl<M: PackedMeter> Packed for State<M> {
     #[inline]
     fn pack(self) -> (u64, u64) {
         const { assert!(M::BITS <= trip::BITS, "what is counted doesn't fit one word: share it through a mutex") }
-        let (tag, body, tail) = match self.phase {
-            Phase::Closed { meter } => (0, meter.to_bits(), 0),
-            Phase::MetricsOnly { meter, tripped } => (1 + u64::from(tripped), meter.to_bits(), 0),
-            Phase::MetricsOnlyOpened { meter } => (3, meter.to_bits(), 0),
-            Phase::Disabled => (4, 0, 0),
-            Phase::Isolated => (5, 0, 0),
-            Phase::Open { until, reopened } => (6, reopened.into(), until.as_nanos()),
-            Phase::HalfOpen { until, reopened, trial } => {
-                let Trial { in_flight, judged, good, failures, slow } = trial;
-                let body = u64::from_le_bytes([reopened, in_flight, judged, good, failures, slow, 0, 0]);
-                (7, body, until.as_nanos())
-            }
+        let phase = self.stamp.phase();
+        let body = if phase.counts() {
+            self.meter.to_bits()
+        } else {
+            let Trial { in_flight, judged, good, failures, slow } = self.trial;
+            u64::from_le_bytes([self.reopened, in_flight, judged, good, failures, slow, 0, 0])
         };
-        (tag << 60 | u64::from(self.generation) << trip::BITS | body, tail)
+        let tail = if phase.has_deadline() { self.meter.kept().as_nanos() } else { 0 };
+        (u64::from(self.stamp.0) << trip::BITS | body, tail)
     }
 
     #[inline]
     fn unpack(head: u64, tail: u64) -> Self {
-        let body = head & ((1 << trip::BITS) - 1);
+        let (stamp, body) = (Stamp((head >> trip::BITS) as u16), head & ((1 << trip::BITS) - 1));
+        if stamp.phase().counts() {
+            return Self { meter: M::from_bits(body), stamp, reopened: 0, trial: Trial::FRESH };
+        }
         let [reopened, in_flight, judged, good, failures, slow, ..] = body.to_le_bytes();
-        let until = Instant::from_nanos(tail);
-        let phase = match head >> 60 {
-            0 => Phase::Closed { meter: M::from_bits(body) },
-            1 => Phase::MetricsOnly { meter: M::from_bits(body), tripped: false },
-            2 => Phase::MetricsOnly { meter: M::from_bits(body), tripped: true },
-            3 => Phase::MetricsOnlyOpened { meter: M::from_bits(body) },
-            4 => Phase::Disabled,
-            5 => Phase::Isolated,
-            6 => Phase::Open { until, reopened },
-            _ => Phase::HalfOpen { until, reopened, trial: Trial { in_flight, judged, good, failures, slow } },
-        };
-        Self { phase, generation: (head >> trip::BITS) as u16 % GENERATIONS }
+        let mut meter = M::FRESH;
+        if stamp.phase().has_deadline() {
+            meter.keep(Instant::from_nanos(tail));
+        }
+        Self { meter, stamp, reopened, trial: Trial { in_flight, judged, good, failures, slow } }
     }
 
     #[inline]
     fn has_tail(head: u64) -> bool {
-        head >> 60 >= 6
+        head >> (trip::BITS + GENERATION) >= u64::from(Phase::OPEN.0)
     }
 }

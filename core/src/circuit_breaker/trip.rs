@@ -103,7 +103,7 @@ pub struct Opening {
 /// A reason to open.
 pub trait Trip: Debug {
     /// What is counted while the breaker is closed.
-    type Meter: Copy + Debug + Fresh + PartialEq;
+    type Meter: Meter;
 
     /// Takes one outcome into account and says whether the condition is met now. `None`, with the meter untouched, when
     /// it can't say without the time.
@@ -135,8 +135,19 @@ pub trait Trip: Debug {
     }
 }
 
-/// A meter small enough for a lock-free cell: at most [`BITS`] bits, all zero when fresh.
-pub trait PackedMeter: Copy + Fresh {
+/// What a condition counts, in a place that is also good for an instant.
+///
+/// A closed breaker counts and has no deadline, an open one has a deadline and counts nothing: so they share their memory.
+pub trait Meter: Copy + Debug + Fresh + PartialEq {
+    /// Keeps an instant, in place of what was counted.
+    fn keep(&mut self, until: Instant);
+    /// The instant that it was told to keep. A meter that was not, may answer anything.
+    fn kept(&self) -> Instant;
+}
+
+/// A meter small enough for a lock-free cell: at most [`BITS`] bits, all zero when fresh. The cell has another word for the
+/// deadline.
+pub trait PackedMeter: Meter {
     /// How many bits it takes.
     const BITS: u32;
     /// The meter as bits.
@@ -147,6 +158,9 @@ pub trait PackedMeter: Copy + Fresh {
 
 /// The bits that a word has for the meter, beside the breaker's state and its generation.
 pub const BITS: u32 = 48;
+
+/// The most failures in a row that are counted.
+const MOST_FAILURES: u32 = 0xFFFF;
 
 /// Opens after so many failures in a row.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -175,10 +189,27 @@ impl ConsecutiveFailures {
 /// Failures since the last success.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Consecutive(u16);
+pub struct Consecutive {
+    failures: u32,
+    /// The higher half of a deadline.
+    high: u32,
+}
 
 impl Fresh for Consecutive {
-    const FRESH: Self = Self(0);
+    const FRESH: Self = Self { failures: 0, high: 0 };
+}
+
+impl Meter for Consecutive {
+    #[inline]
+    fn keep(&mut self, until: Instant) {
+        let nanos = until.as_nanos();
+        *self = Self { failures: nanos as u32, high: (nanos >> 32) as u32 };
+    }
+
+    #[inline]
+    fn kept(&self) -> Instant {
+        Instant::from_nanos(u64::from(self.high) << 32 | u64::from(self.failures))
+    }
 }
 
 impl Trip for ConsecutiveFailures {
@@ -186,17 +217,23 @@ impl Trip for ConsecutiveFailures {
 
     #[inline]
     fn record(&self, meter: &mut Consecutive, sample: Sample, _: Option<Instant>) -> Option<bool> {
-        meter.0 = if sample.failed { meter.0.saturating_add(1) } else { 0 };
-        Some(meter.0 >= self.threshold)
+        meter.failures = if !sample.failed {
+            0
+        } else if meter.failures < MOST_FAILURES {
+            meter.failures + 1
+        } else {
+            MOST_FAILURES
+        };
+        Some(meter.failures >= self.threshold.into())
     }
 
     #[inline]
     fn is_healthy(&self, meter: &Consecutive) -> bool {
-        meter.0 == 0
+        meter.failures == 0
     }
 
     fn counts(&self, meter: &Consecutive, _: Option<Instant>) -> Counts {
-        Counts { calls: meter.0.into(), failures: meter.0.into(), slow: 0 }
+        Counts { calls: meter.failures, failures: meter.failures, slow: 0 }
     }
 }
 
@@ -205,12 +242,12 @@ impl PackedMeter for Consecutive {
 
     #[inline]
     fn to_bits(self) -> u64 {
-        self.0.into()
+        self.failures.into()
     }
 
     #[inline]
     fn from_bits(bits: u64) -> Self {
-        Self(bits as u16)
+        Self { failures: bits as u32, high: 0 }
     }
 }
 
@@ -269,6 +306,18 @@ pub struct Ring(u64);
 
 impl Fresh for Ring {
     const FRESH: Self = Self(1);
+}
+
+impl Meter for Ring {
+    #[inline]
+    fn keep(&mut self, until: Instant) {
+        self.0 = until.as_nanos();
+    }
+
+    #[inline]
+    fn kept(&self) -> Instant {
+        Instant::from_nanos(self.0)
+    }
 }
 
 impl Ring {
@@ -376,6 +425,18 @@ pub struct Drained(u64);
 
 impl Fresh for Drained {
     const FRESH: Self = Self(0);
+}
+
+impl Meter for Drained {
+    #[inline]
+    fn keep(&mut self, until: Instant) {
+        self.0 = until.as_nanos();
+    }
+
+    #[inline]
+    fn kept(&self) -> Instant {
+        Instant::from_nanos(self.0)
+    }
 }
 
 impl Trip for FailureMeter {
@@ -564,6 +625,17 @@ impl<T: Trip> Trip for OpenTime<T> {
 /// Two meters side by side.
 impl<A: Fresh, B: Fresh> Fresh for (A, B) {
     const FRESH: Self = (A::FRESH, B::FRESH);
+}
+
+impl<A: Meter, B: Meter> Meter for (A, B) {
+    fn keep(&mut self, until: Instant) {
+        self.0.keep(until);
+        self.1 = B::FRESH;
+    }
+
+    fn kept(&self) -> Instant {
+        self.0.kept()
+    }
 }
 
 impl<A: Trip, B: Trip> Trip for (A, B) {
