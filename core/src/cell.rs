@@ -181,19 +181,19 @@ impl<S: Fresh> StateCell<S> for RefCell<S> {
 
     #[inline]
     fn update<R>(&self, mut f: impl FnMut(&mut S) -> R) -> R {
-        let (mut borrowed, mut own);
-        // One call of `f` for both ways: a chip has its code once.
-        f(match self.try_borrow_mut() {
-            Ok(state) => {
-                borrowed = state;
-                &mut borrowed
-            }
+        match self.try_borrow_mut() {
+            Ok(mut state) => f(&mut state),
             // `f` came back to the cell it runs in, against the contract: it finds a state of its own.
-            Err(_) => {
-                own = S::FRESH;
-                &mut own
-            }
-        })
+            Err(_) => f(&mut { S::FRESH }),
+        }
+    }
+
+    #[inline]
+    fn read<R>(&self, f: impl Fn(&S) -> R) -> R {
+        match self.try_borrow() {
+            Ok(state) => f(&state),
+            Err(_) => f(&S::FRESH),
+        }
     }
 }
 
@@ -225,6 +225,11 @@ impl<S: Fresh> StateCell<S> for critical_section::Mutex<RefCell<S>> {
     #[inline]
     fn update<R>(&self, f: impl FnMut(&mut S) -> R) -> R {
         critical_section::with(|section| self.borrow(section).update(f))
+    }
+
+    #[inline]
+    fn read<R>(&self, f: impl Fn(&S) -> R) -> R {
+        critical_section::with(|section| self.borrow(section).read(f))
     }
 }
 

@@ -151,7 +151,7 @@ mod machine;
 mod totals;
 pub mod trip;
 
-use machine::{Admission, Phase, Report, Settled, Stamp, Ticket, Told};
+use machine::{Entry, Phase, Report, Settled, Stamp, Ticket, Told};
 
 pub use layer::BreakerState;
 pub use machine::State;
@@ -187,17 +187,21 @@ pub struct Config<T = ConsecutiveFailures> {
     trip: T,
     open_for: Span,
     half_open_for: Span,
-    /// Whether half-open takes as long as the open period instead.
-    half_open_as_open: bool,
-    /// Whether half-open waits for all its trials before it decides.
-    full_trial: bool,
     /// An abandoned call that ran for longer than this counts as a failure.
     abandoned_after: Span,
     // More than a byte, so that too many are found out; see `counted`.
     successes: u16,
     trials: u16,
     probes: u16,
+    flags: u8,
 }
+
+/// Half-open takes as long as the open period.
+const HALF_OPEN_AS_OPEN: u8 = 1;
+/// Half-open waits for all its trials before it decides.
+const FULL_TRIAL: u8 = 1 << 1;
+/// Some abandoned calls count as failures and some don't, so that it matters how long each takes.
+const ABANDONED_TIMED: u8 = 1 << 2;
 
 /// A number of probes as the settings keep it: what is above the range of the type stays above that of the counter.
 #[expect(clippy::cast_possible_truncation, reason = "looked at just before")]
@@ -213,12 +217,11 @@ impl Config {
             trip: ConsecutiveFailures::DEFAULT,
             open_for: Span::of(OPEN_FOR),
             half_open_for: Span::MAX,
-            half_open_as_open: true,
-            full_trial: false,
             abandoned_after: Span::MAX,
             successes: counted(PROBES),
             trials: counted(PROBES),
             probes: counted(PROBES),
+            flags: HALF_OPEN_AS_OPEN,
         }
     }
 }
@@ -233,19 +236,8 @@ impl<T: Copy> Config<T> {
     /// With another trip condition.
     #[must_use]
     pub const fn with_trip<U: Copy>(self, trip: U) -> Config<U> {
-        let Self { trip: _, open_for, half_open_for, half_open_as_open, full_trial, .. } = self;
-        let Self { abandoned_after, successes, trials, probes, .. } = self;
-        Config {
-            trip,
-            open_for,
-            half_open_for,
-            half_open_as_open,
-            full_trial,
-            abandoned_after,
-            successes,
-            trials,
-            probes,
-        }
+        let Self { trip: _, open_for, half_open_for, abandoned_after, successes, trials, probes, flags } = self;
+        Config { trip, open_for, half_open_for, abandoned_after, successes, trials, probes, flags }
     }
 
     /// Stays open for this long. Zero is for breakers with a half-open deadline of their own: the next call after the
@@ -305,8 +297,12 @@ impl<T: Copy> Config<T> {
     /// Waits until all trials have reported before it decides, instead of deciding as soon as the verdict is certain.
     /// An ignored or abandoned probe makes room for another one.
     #[must_use]
-    pub const fn with_full_trial(mut self) -> Self {
-        self.full_trial = true;
+    pub const fn with_full_trial(self) -> Self {
+        self.flagged(FULL_TRIAL, true)
+    }
+
+    const fn flagged(mut self, flag: u8, set: bool) -> Self {
+        self.flags = if set { self.flags | flag } else { self.flags & !flag };
         self
     }
 
@@ -320,8 +316,8 @@ impl<T: Copy> Config<T> {
     /// Opens again when no verdict was reached after this long in half-open.
     #[must_use]
     pub const fn with_half_open_for(mut self, deadline: Duration) -> Self {
-        (self.half_open_for, self.half_open_as_open) = (Span::of(deadline), false);
-        self
+        self.half_open_for = Span::of(deadline);
+        self.flagged(HALF_OPEN_AS_OPEN, false)
     }
 
     /// Waits for the probes' verdict for ever. A probe that never returns then holds its slot for ever too.
@@ -338,7 +334,8 @@ impl<T: Copy> Config<T> {
             Abandoned::Failure => Span::ZERO,
             Abandoned::FailureAfter(limit) => Span::of(limit),
         };
-        self
+        let timed = !self.abandoned_after.is_zero() && !self.abandoned_after.is_max();
+        self.flagged(ABANDONED_TIMED, timed)
     }
 }
 
@@ -370,13 +367,17 @@ impl<T: Copy + Trip> Config<T> {
         if self.half_open_for.is_zero() {
             return Err(refuse!("half_open_for", "is zero: no probe could ever report"));
         }
-        if self.open_for.is_zero() && self.half_open_as_open {
+        if self.open_for.is_zero() && self.is(HALF_OPEN_AS_OPEN) {
             return Err(refuse!(
                 "open_for",
                 "is zero, and with it half-open, which lasts as long: no probe could ever report"
             ));
         }
         Ok(())
+    }
+
+    const fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
     }
 
     fn open_span(&self, opening: &Opening) -> Span {
@@ -386,7 +387,7 @@ impl<T: Copy + Trip> Config<T> {
     /// Never zero, as full jitter, a table or a function may have it where it is as long as the open period:
     /// half-open would be over before its first probe, and so on in circles.
     fn half_open_span(&self, reopened: u8, now: Instant) -> Span {
-        if self.half_open_as_open {
+        if self.is(HALF_OPEN_AS_OPEN) {
             let opening = Opening { configured: self.open_for, reopened, counts: Counts::default(), at: now };
             self.open_span(&opening).max(Span::from_nanos(1))
         } else {
@@ -396,8 +397,7 @@ impl<T: Copy + Trip> Config<T> {
 
     /// Whether it matters how long a call takes.
     fn is_timed(&self) -> bool {
-        let limited = !self.abandoned_after.is_zero() && self.abandoned_after != Span::MAX;
-        limited || self.trip.slow_after() != Span::MAX
+        self.is(ABANDONED_TIMED) || self.trip.slow_after() != Span::MAX
     }
 }
 
@@ -560,20 +560,17 @@ where
             return Entry { at: Instant::MAX, stamp, rejected: Some(Reason::Isolated) };
         }
         let now = clock.now();
+        let mut entry = Entry { at: now, stamp, rejected: None };
+        let live = <K::Settings<Config<T>> as SettingsCell<Config<T>>>::LIVE;
         loop {
             let mut transition = None;
-            let (admission, stamp, until) = self.configured(|config| {
-                self.cell.update(|state| {
-                    let live = <K::Settings<Config<T>> as SettingsCell<Config<T>>>::LIVE;
-                    let admission = state.admit(config, now, live, self.told(&mut transition));
-                    (admission, state.stamp(), state.end())
-                })
+            let again = self.configured(|config| {
+                self.cell.update(|state| state.admit(config, now, &mut entry, live, self.told(&mut transition)))
             });
-            match admission {
-                Admission::Admitted => return Entry { at: now, stamp, rejected: None },
-                Admission::Rejected(reason) => return Entry { at: until, stamp, rejected: Some(reason) },
-                Admission::Again => self.tell(transition),
+            if !again {
+                return entry;
             }
+            self.tell(transition);
         }
     }
 
@@ -606,12 +603,13 @@ where
     fn record(&self, ticket: Ticket, verdict: Verdict, called: Called, now: Option<Instant>, clock: &impl Clock) {
         let mut transition = None;
         let settled = self.configured(|config| {
-            let timed = config.trip.slow_after() != Span::MAX && verdict.outcome() != Outcome::Ignored;
-            let now = if timed { Some(now.unwrap_or_else(|| clock.now())) } else { now };
-            let took = if let (true, Some(now)) = (timed, now) { ticket.took(now) } else { Span::ZERO };
-            let report = Report { verdict, took };
-            update_timed(&self.cell, now, clock, |state, now| {
-                state.settle(config, ticket, &report, now, self.told(&mut transition))
+            let mut report = Report { ticket, verdict: &verdict, took: Span::ZERO, now };
+            if config.trip.slow_after() != Span::MAX && verdict.outcome() != Outcome::Ignored {
+                report.took = ticket.took(*report.now.get_or_insert_with(|| clock.now()));
+            }
+            update_timed(&self.cell, report.now, clock, |state, now| {
+                report.now = now;
+                state.settle(config, &report, self.told(&mut transition))
             })
         });
         match settled {
@@ -628,11 +626,10 @@ where
     #[inline(never)]
     fn abandon(&self, ticket: Ticket, clock: &impl Clock) {
         let mut now = None;
-        let failed = match self.configured(|config| config.abandoned_after) {
-            Span::MAX => false,
-            Span::ZERO => true,
-            limit => ticket.took(*now.insert(clock.now())) > limit,
-        };
+        let failed = self.configured(|config| {
+            let limit = config.abandoned_after;
+            if config.is(ABANDONED_TIMED) { ticket.took(*now.insert(clock.now())) > limit } else { limit.is_zero() }
+        });
         let (verdict, called) = if failed {
             (Verdict::TRANSIENT, Called::Recorded(Outcome::Failure))
         } else {
@@ -781,14 +778,6 @@ where
     fn configured<R>(&self, f: impl FnOnce(&Config<T>) -> R) -> R {
         self.settings.with(&self.config, f)
     }
-}
-
-/// What has become of a request to a breaker that does not admit all.
-struct Entry {
-    /// The time, or when to come back.
-    at: Instant,
-    stamp: Stamp,
-    rejected: Option<Reason>,
 }
 
 /// The right to make one call. Spend it with [`success`](Self::success), [`failure`](Self::failure),

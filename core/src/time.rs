@@ -91,6 +91,10 @@ impl Span {
     pub(crate) const fn is_zero(self) -> bool {
         self.0 == 0
     }
+
+    pub(crate) const fn is_max(self) -> bool {
+        self.0 == u64::MAX
+    }
 }
 
 /// Something that tells the time.

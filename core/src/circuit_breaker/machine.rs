@@ -10,7 +10,7 @@
 )]
 
 use super::trip::{self, Counts, Meter, Opening, PackedMeter, Sample, Trip};
-use super::{Config, StateKind, Transition};
+use super::{Config, FULL_TRIAL, StateKind, Transition};
 use crate::cell::{Fresh, Packed};
 use crate::failure::Reason;
 use crate::outcome::{Outcome, Verdict};
@@ -45,14 +45,19 @@ impl Ticket {
     }
 }
 
-/// What is told of a call: the verdict, and how long it took where that was measured.
+/// What is told of a call.
+// Handed on by reference: many arguments are many copies on a small chip.
 #[derive(Clone, Copy)]
-pub(super) struct Report {
-    pub(super) verdict: Verdict,
+pub(super) struct Report<'a> {
+    pub(super) ticket: Ticket,
+    pub(super) verdict: &'a Verdict,
+    /// How long the call took, where that was measured.
     pub(super) took: Span,
+    /// The time, where it is known.
+    pub(super) now: Option<Instant>,
 }
 
-impl Report {
+impl Report<'_> {
     /// What the conditions count, unless the outcome is to be ignored.
     #[inline]
     const fn sample(&self) -> Option<Sample> {
@@ -63,6 +68,15 @@ impl Report {
         };
         Some(Sample { failed, slow: self.verdict.is_slow(), took: self.took })
     }
+}
+
+/// A request to a breaker that does not admit all, and what has become of it.
+pub(super) struct Entry {
+    /// The time, and of a rejection, when to come back.
+    pub(super) at: Instant,
+    /// The permit's.
+    pub(super) stamp: Stamp,
+    pub(super) rejected: Option<Reason>,
 }
 
 /// What a breaker does with calls, in an order in which one comparison answers the questions asked on every call.
@@ -152,47 +166,54 @@ pub struct State<M> {
     pub(super) stamp: Stamp,
     /// How often in a row it has reopened; zero unless it has a deadline.
     pub(super) reopened: u8,
+    /// Probes that are out.
+    pub(super) in_flight: u8,
     pub(super) trial: Trial,
 }
 
-/// What has come of the probes of a half-open breaker.
+/// What has come of the probes of a half-open breaker that have reported: counts of eight bits, in one word that is added to
+/// in one go. None overflows: those out and those judged are together no more than the trials, which fit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub(super) struct Trial {
-    pub(super) in_flight: u8,
-    /// Probes that have reported.
-    pub(super) judged: u8,
-    /// Those that neither failed nor were slow.
-    pub(super) good: u8,
-    pub(super) failures: u8,
-    /// Those that were slow, whether they failed or not.
-    pub(super) slow: u8,
-}
+pub(super) struct Trial(pub(super) u32);
 
 impl Trial {
-    pub(super) const FRESH: Self = Self { in_flight: 0, judged: 0, good: 0, failures: 0, slow: 0 };
+    pub(super) const FRESH: Self = Self(0);
 
-    fn admits<T>(&self, config: &Config<T>) -> bool {
-        let out = u16::from(self.in_flight);
-        out < config.probes && out + u16::from(self.judged) < config.trials
+    /// One more.
+    #[inline]
+    pub(super) const fn judge(&mut self, failed: bool, slow: bool) {
+        let bad = failed || slow;
+        let one = (1 << 8) | !bad as u32 | (failed as u32) << 16 | (slow as u32) << 24;
+        self.0 = self.0.wrapping_add(one);
     }
 
-    /// Nothing overflows: those out and those judged are together no more than the trials, which fit.
-    fn judge(&mut self, failed: bool, slow: bool) {
-        self.judged = self.judged.wrapping_add(1);
-        self.good = self.good.wrapping_add(u8::from(!failed && !slow));
-        self.failures = self.failures.wrapping_add(failed.into());
-        self.slow = self.slow.wrapping_add(slow.into());
+    /// Those that neither failed nor were slow.
+    const fn good(self) -> u32 {
+        self.0 & 0xFF
+    }
+
+    const fn judged(self) -> u32 {
+        (self.0 >> 8) & 0xFF
+    }
+
+    const fn failures(self) -> u32 {
+        (self.0 >> 16) & 0xFF
+    }
+
+    /// Those that were slow, whether they failed or not.
+    const fn slow(self) -> u32 {
+        self.0 >> 24
     }
 
     /// Whether the breaker closes, if that can be said already. When all trials are in, it can.
-    fn verdict<T>(&self, config: &Config<T>) -> Option<bool> {
-        let (good, judged) = (u16::from(self.good), u16::from(self.judged));
-        if config.full_trial && judged < config.trials {
+    fn verdict<T: Copy + Trip>(self, config: &Config<T>) -> Option<bool> {
+        let (trials, successes) = (u32::from(config.trials), u32::from(config.successes));
+        if config.is(FULL_TRIAL) && self.judged() < trials {
             None
-        } else if good >= config.successes {
+        } else if self.good() >= successes {
             Some(true)
-        } else if judged.saturating_sub(good) > config.trials.saturating_sub(config.successes) {
+        } else if self.judged() - self.good() > trials - successes {
             Some(false)
         } else {
             None
@@ -213,18 +234,14 @@ pub(super) enum Settled {
     Unrecorded,
 }
 
-/// What has become of a request.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Admission {
-    Admitted,
-    Rejected(Reason),
-    /// The state changed under the caller: ask again.
-    Again,
-}
-
 impl<M: Meter> Fresh for State<M> {
-    const FRESH: Self =
-        Self { meter: M::FRESH, stamp: Stamp::new(Phase::CLOSED, 0), reopened: 0, trial: Trial::FRESH };
+    const FRESH: Self = Self {
+        meter: M::FRESH,
+        stamp: Stamp::new(Phase::CLOSED, 0),
+        reopened: 0,
+        in_flight: 0,
+        trial: Trial::FRESH,
+    };
 }
 
 /// The transitions. Those that may need the time take it as an `Option`, and answer `None` with the state untouched when
@@ -238,40 +255,48 @@ impl<M: Meter> State<M> {
     /// Whether a success that was not slow changes nothing: a breaker that counts, in full health.
     #[inline]
     pub(super) fn is_unmoved_by_success<T: Copy + Trip<Meter = M>>(&self, config: &Config<T>, ticket: Ticket) -> bool {
-        !ticket.stamp.is_late(self.stamp)
+        // Within a dry run the phase may have changed since. That takes the longer way, and no harm is done.
+        ticket.stamp == self.stamp
             && self.stamp.phase() <= Phase::METRICS_ONLY_MET
             && config.trip.is_healthy(&self.meter)
     }
 
-    /// Whether a call may be made at `now`. `live` says whether the settings may have been replaced meanwhile.
-    #[inline]
+    /// Answers a request in `entry`, unless the state changes under it: then true, ask again. `live` says whether the settings
+    /// may have been replaced meanwhile.
+    // Not inlined, and so not mixed up with the loop and the cell around it: on a chip, registers are few.
+    #[inline(never)]
     pub(super) fn admit<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
         now: Instant,
+        entry: &mut Entry,
         live: bool,
         mut told: Told<'_>,
-    ) -> Admission {
+    ) -> bool {
+        *entry = Entry { at: now, stamp: self.stamp, rejected: None };
         if self.expire(config, now, told.as_deref_mut()) {
-            return Admission::Again;
+            return true;
         }
-        match self.stamp.phase() {
+        let reason = match self.stamp.phase() {
             Phase::HALF_OPEN => {
-                if self.trial.admits(config) {
-                    self.trial.in_flight = self.trial.in_flight.saturating_add(1);
-                    return Admission::Admitted;
+                let out = u32::from(self.in_flight);
+                if out < u32::from(config.probes) && out + self.trial.judged() < u32::from(config.trials) {
+                    self.in_flight = self.in_flight.wrapping_add(1);
+                    return false;
                 }
                 // Only where the last report was judged by settings that have been replaced since.
                 if live && let Some(closes) = self.trial.verdict(config) {
                     self.decide(config, closes, Span::ZERO, now, told);
-                    return Admission::Again;
+                    return true;
                 }
-                Admission::Rejected(Reason::ProbesOut)
+                Reason::ProbesOut
             }
-            Phase::OPEN => Admission::Rejected(Reason::Open),
-            Phase::ISOLATED => Admission::Rejected(Reason::Isolated),
-            _ => Admission::Admitted,
-        }
+            Phase::OPEN => Reason::Open,
+            Phase::ISOLATED => Reason::Isolated,
+            _ => return false,
+        };
+        (entry.rejected, entry.at) = (Some(reason), self.end());
+        false
     }
 
     /// Leaves a state whose own time is over.
@@ -354,82 +379,67 @@ impl<M: Meter> State<M> {
             self.meter = M::FRESH;
         }
         self.stamp = Stamp::new(next, generation);
-        self.reopened = reopened;
-        self.trial = Trial::FRESH;
+        (self.reopened, self.in_flight, self.trial) = (reopened, 0, Trial::FRESH);
         if let Some(told) = told {
             let (from, to) = (from.kind(), next.kind());
             *told = Some(Transition { from, to, generation, reopened, counts, until: self.until() });
         }
     }
 
-    #[inline]
+    // Not inlined, as above.
+    #[inline(never)]
     pub(super) fn settle<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
-        ticket: Ticket,
-        report: &Report,
-        now: Option<Instant>,
+        report: &Report<'_>,
         told: Told<'_>,
     ) -> Option<Settled> {
         // A late report can't touch a newer state.
-        if ticket.stamp.is_late(self.stamp) {
+        if report.ticket.stamp.is_late(self.stamp) {
             return Some(Settled::Late);
         }
         let phase = self.stamp.phase();
         if phase == Phase::HALF_OPEN {
-            return self.settle_probe(config, report, now, told);
+            return self.settle_probe(config, report, told);
         }
         if !phase.counts() {
             return Some(Settled::Unrecorded);
         }
-        let before = self.meter;
-        let mut meter = before;
+        let (mut meter, opens) = (self.meter, report.verdict.opens());
         let trips = match report.sample() {
-            Some(sample) => config.trip.record(&mut meter, sample, now)?,
+            Some(sample) => config.trip.record(&mut meter, sample, report.now)?,
+            None if !opens => return Some(Settled::Done),
             None => false,
         };
+        let mut next = phase;
+        if trips || opens {
+            if phase == Phase::CLOSED {
+                let now = report.now?;
+                self.meter = meter;
+                self.pass(config, Phase::OPEN, report.verdict.hint_or_zero(), now, told);
+                return Some(Settled::Done);
+            }
+        }
         if phase != Phase::CLOSED {
-            return self.settle_dry(config, meter, trips, report, now, told);
+            // What the meter does not take in does not change what it has said: successes, for a failure meter.
+            next = if trips || phase == Phase::METRICS_ONLY_MET && meter == self.meter {
+                Phase::METRICS_ONLY_MET
+            } else if opens {
+                Phase::METRICS_ONLY_OPENED
+            } else {
+                Phase::METRICS_ONLY
+            };
         }
-        if !trips && !report.verdict.opens() {
-            self.meter = meter;
-            return Some(Settled::Done);
-        }
-        let now = now?;
-        self.meter = meter;
-        self.pass(config, Phase::OPEN, report.verdict.hint().unwrap_or(Span::ZERO), now, told);
-        Some(Settled::Done)
-    }
-
-    /// In metrics only: what the meter has come to, and whether the condition is met.
-    fn settle_dry<T: Copy + Trip<Meter = M>>(
-        &mut self,
-        config: &Config<T>,
-        meter: M,
-        trips: bool,
-        report: &Report,
-        now: Option<Instant>,
-        told: Told<'_>,
-    ) -> Option<Settled> {
-        let (phase, opens) = (self.stamp.phase(), report.verdict.opens());
         // Only the edge is reported, and nothing has changed but our word for it.
-        let edge = (trips || opens) && phase == Phase::METRICS_ONLY;
-        if edge && now.is_none() {
+        let edge = phase == Phase::METRICS_ONLY && next != phase;
+        if edge && told.is_some() && report.now.is_none() {
             return None;
         }
-        // What the meter does not take in does not change what it has said: successes, for a failure meter.
-        let next = if trips || phase == Phase::METRICS_ONLY_MET && meter == self.meter {
-            Phase::METRICS_ONLY_MET
-        } else if opens || phase == Phase::METRICS_ONLY_OPENED && report.sample().is_none() {
-            Phase::METRICS_ONLY_OPENED
-        } else {
-            Phase::METRICS_ONLY
-        };
         let generation = self.stamp.generation();
         (self.meter, self.stamp) = (meter, Stamp::new(next, generation));
         if let (true, Some(told)) = (edge, told) {
             let (from, to) = (StateKind::MetricsOnly, StateKind::Open);
-            let counts = self.counts(config, now);
+            let counts = self.counts(config, report.now);
             *told = Some(Transition { from, to, generation, reopened: 0, counts, until: None });
         }
         Some(Settled::Done)
@@ -438,26 +448,26 @@ impl<M: Meter> State<M> {
     fn settle_probe<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
-        report: &Report,
-        now: Option<Instant>,
+        report: &Report<'_>,
         mut told: Told<'_>,
     ) -> Option<Settled> {
         let (sample, opens) = (report.sample(), report.verdict.opens());
-        if sample.is_some() || opens {
-            // A report after the deadline is late, whether or not anybody has noticed the deadline before.
-            if self.expire(config, now?, told.as_deref_mut()) {
-                return Some(Settled::Late);
-            }
-        }
-        self.trial.in_flight = self.trial.in_flight.saturating_sub(1);
-        if let Some(sample) = sample {
-            self.trial.judge(sample.failed, sample.slow || sample.took > config.trip.slow_after());
-        } else if !opens {
+        if sample.is_none() && !opens {
+            self.in_flight = self.in_flight.wrapping_sub(1);
             return Some(Settled::Done);
         }
+        let now = report.now?;
+        // A report after the deadline is late, whether or not anybody has noticed the deadline before.
+        if self.expire(config, now, told.as_deref_mut()) {
+            return Some(Settled::Late);
+        }
+        self.in_flight = self.in_flight.wrapping_sub(1);
+        if let Some(sample) = sample {
+            self.trial.judge(sample.failed, sample.slow || sample.took > config.trip.slow_after());
+        }
         let closes = if opens { Some(false) } else { self.trial.verdict(config) };
-        if let (Some(closes), Some(now)) = (closes, now) {
-            self.decide(config, closes, report.verdict.hint().unwrap_or(Span::ZERO), now, told);
+        if let Some(closes) = closes {
+            self.decide(config, closes, report.verdict.hint_or_zero(), now, told);
         }
         Some(Settled::Done)
     }
@@ -499,7 +509,7 @@ impl<M: Meter> State<M> {
     }
 
     pub(super) const fn in_flight(&self) -> u32 {
-        self.trial.in_flight as u32
+        self.in_flight as u32
     }
 
     pub(super) fn counts<T: Trip<Meter = M>>(&self, config: &Config<T>, now: Option<Instant>) -> Counts {
@@ -507,8 +517,7 @@ impl<M: Meter> State<M> {
             return config.trip.counts(&self.meter, now);
         }
         // Nothing unless it is half-open.
-        let Trial { judged, failures, slow, .. } = self.trial;
-        Counts { calls: judged.into(), failures: failures.into(), slow: slow.into() }
+        Counts { calls: self.trial.judged(), failures: self.trial.failures(), slow: self.trial.slow() }
     }
 }
 
@@ -518,11 +527,10 @@ impl<M: PackedMeter> Packed for State<M> {
     fn pack(self) -> (u64, u64) {
         const { assert!(M::BITS <= trip::BITS, "what is counted doesn't fit one word: share it through a mutex") }
         let phase = self.stamp.phase();
-        let body = if phase.counts() {
+        let body = if !phase.has_deadline() {
             self.meter.to_bits()
         } else {
-            let Trial { in_flight, judged, good, failures, slow } = self.trial;
-            u64::from_le_bytes([self.reopened, in_flight, judged, good, failures, slow, 0, 0])
+            u64::from(self.reopened) | u64::from(self.in_flight) << 8 | u64::from(self.trial.0) << 16
         };
         let tail = if phase.has_deadline() { self.meter.kept().as_nanos() } else { 0 };
         (u64::from(self.stamp.0) << trip::BITS | body, tail)
@@ -531,15 +539,14 @@ impl<M: PackedMeter> Packed for State<M> {
     #[inline]
     fn unpack(head: u64, tail: u64) -> Self {
         let (stamp, body) = (Stamp((head >> trip::BITS) as u16), head & ((1 << trip::BITS) - 1));
-        if stamp.phase().counts() {
-            return Self { meter: M::from_bits(body), stamp, reopened: 0, trial: Trial::FRESH };
+        if !stamp.phase().has_deadline() {
+            // Where nothing is counted the body is zero, and that is a fresh meter.
+            return Self { meter: M::from_bits(body), stamp, reopened: 0, in_flight: 0, trial: Trial::FRESH };
         }
-        let [reopened, in_flight, judged, good, failures, slow, ..] = body.to_le_bytes();
         let mut meter = M::FRESH;
-        if stamp.phase().has_deadline() {
-            meter.keep(Instant::from_nanos(tail));
-        }
-        Self { meter, stamp, reopened, trial: Trial { in_flight, judged, good, failures, slow } }
+        meter.keep(Instant::from_nanos(tail));
+        let trial = Trial((body >> 16) as u32);
+        Self { meter, stamp, reopened: body as u8, in_flight: (body >> 8) as u8, trial }
     }
 
     #[inline]

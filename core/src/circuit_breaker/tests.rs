@@ -1142,7 +1142,7 @@ fn a_last_report_judged_by_settings_just_replaced_leaves_the_verdict_to_the_next
     breaker.half_open(&at(0));
     // As if a thread that still had settings with three trials had counted it.
     breaker.cell.update(|state| {
-        (state.trial.judged, state.trial.good) = (1, 1);
+        state.trial.judge(false, false);
     });
     assert!(!breaker.try_acquire(at(0)).expect("closed by that").is_probe());
 }
@@ -1241,22 +1241,22 @@ fn any_state<M: PackedMeter>(random: &mut Rng) -> State<M> {
     let long = u64::from(random.next()) << 32 | u64::from(random.next());
     let mut until = M::FRESH;
     until.keep(Instant::from_nanos(u64::from(random.next()) << 32 | u64::from(random.next())));
-    let [reopened, in_flight, judged, good] = random.next().to_le_bytes();
-    let [failures, slow, ..] = random.next().to_le_bytes();
-    let trial = Trial { in_flight, judged, good, failures, slow };
+    let [reopened, in_flight, ..] = random.next().to_le_bytes();
+    let trial = Trial(random.next());
     let generation = random.next() as u16 % GENERATIONS;
     let counted = M::from_bits(long & ((1 << M::BITS) - 1));
-    let (phase, meter, reopened, trial) = match random.next() % 8 {
-        0 => (Phase::CLOSED, counted, 0, Trial::FRESH),
-        1 => (Phase::METRICS_ONLY, counted, 0, Trial::FRESH),
-        2 => (Phase::METRICS_ONLY_MET, counted, 0, Trial::FRESH),
-        3 => (Phase::ISOLATED, M::FRESH, 0, Trial::FRESH),
-        4 => (Phase::DISABLED, M::FRESH, 0, Trial::FRESH),
-        5 => (Phase::OPEN, until, reopened, Trial::FRESH),
-        6 => (Phase::METRICS_ONLY_OPENED, counted, 0, Trial::FRESH),
-        _ => (Phase::HALF_OPEN, until, reopened, trial),
+    let fresh = State::<M>::FRESH;
+    let (phase, state) = match random.next() % 8 {
+        0 => (Phase::CLOSED, State { meter: counted, ..fresh }),
+        1 => (Phase::METRICS_ONLY, State { meter: counted, ..fresh }),
+        2 => (Phase::METRICS_ONLY_MET, State { meter: counted, ..fresh }),
+        3 => (Phase::ISOLATED, fresh),
+        4 => (Phase::DISABLED, fresh),
+        5 => (Phase::OPEN, State { meter: until, reopened, ..fresh }),
+        6 => (Phase::METRICS_ONLY_OPENED, State { meter: counted, ..fresh }),
+        _ => (Phase::HALF_OPEN, State { meter: until, reopened, in_flight, trial, ..fresh }),
     };
-    State { meter, stamp: Stamp::new(phase, generation), reopened, trial }
+    State { stamp: Stamp::new(phase, generation), ..state }
 }
 
 fn assert_packs<M: PackedMeter + PartialEq + core::fmt::Debug>(state: State<M>) {
