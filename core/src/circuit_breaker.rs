@@ -380,21 +380,6 @@ impl<T: Copy + Trip> Config<T> {
         self.flags & flag != 0
     }
 
-    fn open_span(&self, opening: &Opening) -> Span {
-        self.trip.open_span(opening)
-    }
-
-    /// Never zero, as full jitter, a table or a function may have it where it is as long as the open period:
-    /// half-open would be over before its first probe, and so on in circles.
-    fn half_open_span(&self, reopened: u8, now: Instant) -> Span {
-        if self.is(HALF_OPEN_AS_OPEN) {
-            let opening = Opening { configured: self.open_for, reopened, counts: Counts::default(), at: now };
-            self.open_span(&opening).max(Span::from_nanos(1))
-        } else {
-            self.half_open_for
-        }
-    }
-
     /// Whether it matters how long a call takes.
     fn is_timed(&self) -> bool {
         self.is(ABANDONED_TIMED) || self.trip.slow_after() != Span::MAX
@@ -594,28 +579,27 @@ where
         if unmoved {
             self.observer.called(called);
         } else {
-            self.record(ticket, verdict, called, now, clock);
+            self.record(&mut Report::new(ticket, verdict, now), called, clock);
         }
     }
 
-    /// `called` is what the observer is told of a report that counts; `now` is the time, where it has been read.
+    /// `called` is what the observer is told of a report that counts.
     #[inline(never)]
-    fn record(&self, ticket: Ticket, verdict: Verdict, called: Called, now: Option<Instant>, clock: &impl Clock) {
+    fn record(&self, report: &mut Report, called: Called, clock: &impl Clock) {
         let mut transition = None;
         let settled = self.configured(|config| {
-            let mut report = Report { ticket, verdict: &verdict, took: Span::ZERO, now };
-            if config.trip.slow_after() != Span::MAX && verdict.outcome() != Outcome::Ignored {
-                report.took = ticket.took(*report.now.get_or_insert_with(|| clock.now()));
+            if config.trip.slow_after() != Span::MAX && report.outcome != Outcome::Ignored {
+                report.now.get_or_insert_with(|| clock.now());
             }
             update_timed(&self.cell, report.now, clock, |state, now| {
                 report.now = now;
-                state.settle(config, &report, self.told(&mut transition))
+                state.settle(config, report, self.told(&mut transition))
             })
         });
         match settled {
             Settled::Unrecorded => {}
             // Giving up late is no outcome.
-            Settled::Late if verdict.outcome() != Outcome::Ignored => self.observer.called(Called::Late),
+            Settled::Late if report.outcome != Outcome::Ignored => self.observer.called(Called::Late),
             _ => self.observer.called(called),
         }
         self.tell(transition);
@@ -635,7 +619,7 @@ where
         } else {
             (Verdict::IGNORED, Called::Abandoned)
         };
-        self.record(ticket, verdict, called, now, clock);
+        self.record(&mut Report::new(ticket, verdict, now), called, clock);
     }
 
     /// Moves on if the state's own time is over: to half-open after the open period, to open after the half-open deadline.
@@ -685,7 +669,7 @@ where
     /// counts from now; how often in a row it has reopened stays.
     pub fn half_open(&self, clock: &impl Clock) {
         let now = clock.now();
-        self.change(|state, config, told| state.pass(config, Phase::HALF_OPEN, Span::ZERO, now, told));
+        self.change(|state, config, told| state.pass(Phase::HALF_OPEN, now, Span::ZERO, config, told));
     }
 
     /// The state as the last call left it.

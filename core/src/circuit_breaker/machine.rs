@@ -10,7 +10,7 @@
 )]
 
 use super::trip::{self, Counts, Meter, Opening, PackedMeter, Sample, Trip};
-use super::{Config, FULL_TRIAL, StateKind, Transition};
+use super::{Config, FULL_TRIAL, HALF_OPEN_AS_OPEN, StateKind, Transition};
 use crate::cell::{Fresh, Packed};
 use crate::failure::Reason;
 use crate::outcome::{Outcome, Verdict};
@@ -46,27 +46,44 @@ impl Ticket {
 }
 
 /// What is told of a call.
-// Handed on by reference: many arguments are many copies on a small chip.
+// Handed on by reference: many arguments are many copies on a small chip. Of the verdict, what a breaker looks at: where that
+// is known when the program is compiled, so is this.
 #[derive(Clone, Copy)]
-pub(super) struct Report<'a> {
+pub(super) struct Report {
     pub(super) ticket: Ticket,
-    pub(super) verdict: &'a Verdict,
-    /// How long the call took, where that was measured.
-    pub(super) took: Span,
-    /// The time, where it is known.
+    pub(super) outcome: Outcome,
+    slow: bool,
+    opens: bool,
+    /// Where it opens the breaker, for at least so long.
+    least: Span,
+    /// The time, where it is known: always, where it matters how long a call takes.
     pub(super) now: Option<Instant>,
 }
 
-impl Report<'_> {
+impl Report {
+    #[inline]
+    pub(super) const fn new(ticket: Ticket, verdict: Verdict, now: Option<Instant>) -> Self {
+        Self {
+            ticket,
+            outcome: verdict.outcome(),
+            slow: verdict.is_slow(),
+            opens: verdict.opens(),
+            least: verdict.hint_or_zero(),
+            now,
+        }
+    }
+
     /// What the conditions count, unless the outcome is to be ignored.
     #[inline]
-    const fn sample(&self) -> Option<Sample> {
-        let failed = match self.verdict.outcome() {
-            Outcome::Success => false,
-            Outcome::Failure => true,
-            Outcome::Ignored => return None,
+    fn sample(&self, trip: &impl Trip) -> Option<Sample> {
+        if self.outcome == Outcome::Ignored {
+            return None;
+        }
+        let took = match self.now {
+            Some(now) if trip.slow_after() != Span::MAX => self.ticket.took(now),
+            _ => Span::ZERO,
         };
-        Some(Sample { failed, slow: self.verdict.is_slow(), took: self.took })
+        Some(Sample { failed: self.outcome == Outcome::Failure, slow: self.slow, took })
     }
 }
 
@@ -206,17 +223,17 @@ impl Trial {
         self.0 >> 24
     }
 
-    /// Whether the breaker closes, if that can be said already. When all trials are in, it can.
-    fn verdict<T: Copy + Trip>(self, config: &Config<T>) -> Option<bool> {
+    /// Where the breaker goes from half-open: nowhere, until that can be said. When all trials are in, it can.
+    fn leads_to<T: Copy + Trip>(self, config: &Config<T>) -> Phase {
         let (trials, successes) = (u32::from(config.trials), u32::from(config.successes));
         if config.is(FULL_TRIAL) && self.judged() < trials {
-            None
+            Phase::HALF_OPEN
         } else if self.good() >= successes {
-            Some(true)
+            Phase::CLOSED
         } else if self.judged() - self.good() > trials - successes {
-            Some(false)
+            Phase::OPEN
         } else {
-            None
+            Phase::HALF_OPEN
         }
     }
 }
@@ -285,8 +302,9 @@ impl<M: Meter> State<M> {
                     return false;
                 }
                 // Only where the last report was judged by settings that have been replaced since.
-                if live && let Some(closes) = self.trial.verdict(config) {
-                    self.decide(config, closes, Span::ZERO, now, told);
+                let next = if live { self.trial.leads_to(config) } else { Phase::HALF_OPEN };
+                if next != Phase::HALF_OPEN {
+                    self.pass(next, now, Span::ZERO, config, told);
                     return true;
                 }
                 Reason::ProbesOut
@@ -314,46 +332,41 @@ impl<M: Meter> State<M> {
         // The open period is over with whoever notices; the half-open deadline, whenever somebody does.
         let (next, from) =
             if self.stamp.phase() == Phase::OPEN { (Phase::HALF_OPEN, now) } else { (Phase::OPEN, until) };
-        self.pass(config, next, Span::ZERO, from, told);
+        self.pass(next, from, Span::ZERO, config, told);
         true
     }
 
-    /// The verdict over the probes: closed, or open again.
-    fn decide<T: Copy + Trip<Meter = M>>(
-        &mut self,
-        config: &Config<T>,
-        closes: bool,
-        hint: Span,
-        now: Instant,
-        told: Told<'_>,
-    ) {
-        self.pass(config, if closes { Phase::CLOSED } else { Phase::OPEN }, hint, now, told);
-    }
-
-    /// Into one of the phases that follow from each other, for as long as the settings say or the hint, whichever is longer.
+    /// Into one of the phases that follow from each other, for as long as the settings say, or open for at least so long.
     // One function for all, and not inlined: these are rare, and a chip has it once.
     #[inline(never)]
     pub(super) fn pass<T: Copy + Trip<Meter = M>>(
         &mut self,
-        config: &Config<T>,
         next: Phase,
-        hint: Span,
         at: Instant,
+        least: Span,
+        config: &Config<T>,
         told: Told<'_>,
     ) {
-        let counts = self.counts(config, Some(at));
-        let mut reopened = self.reopened;
-        let mut until = Instant::MAX;
+        let counted = self.counts(config, Some(at));
         if next == Phase::CLOSED {
-            reopened = 0;
-        } else if next == Phase::OPEN {
-            reopened = reopened.saturating_add(u8::from(self.stamp.phase() == Phase::HALF_OPEN));
-            let span = config.open_span(&Opening { configured: config.open_for, reopened, counts, at });
-            until = at.after(span.max(hint));
-        } else {
-            until = at.after(config.half_open_span(reopened, at));
+            return self.enter(next, 0, M::FRESH, counted, told);
         }
-        self.enter(next, reopened, until, counts, told);
+        let (mut reopened, mut counts, mut least) = (self.reopened, counted, least);
+        if next == Phase::HALF_OPEN {
+            // Never zero, as full jitter, a table or a function may have the open period: half-open would be over before its
+            // first probe, and so on in circles.
+            (counts, least) = (Counts::default(), Span::from_nanos(1));
+        } else if self.stamp.phase() == Phase::HALF_OPEN {
+            reopened = reopened.saturating_add(1);
+        }
+        let span = if next == Phase::HALF_OPEN && !config.is(HALF_OPEN_AS_OPEN) {
+            config.half_open_for
+        } else {
+            config.trip.open_span(&Opening { configured: config.open_for, reopened, counts, at })
+        };
+        let mut meter = M::FRESH;
+        meter.keep(at.after(span.max(least)));
+        self.enter(next, reopened, meter, counted, told);
     }
 
     /// Into another phase by hand. The time is not read for it, so what can't be counted without it is not.
@@ -365,19 +378,19 @@ impl<M: Meter> State<M> {
         told: Told<'_>,
     ) {
         let counts = self.counts(config, None);
-        self.enter(next, 0, until, counts, told);
+        let mut meter = M::FRESH;
+        if next.has_deadline() {
+            meter.keep(until);
+        }
+        self.enter(next, 0, meter, counts, told);
     }
 
     /// The one way into another phase: a new generation, and the event that tells of it, with what had been counted
     /// before.
-    fn enter(&mut self, next: Phase, reopened: u8, until: Instant, counts: Counts, told: Told<'_>) {
+    fn enter(&mut self, next: Phase, reopened: u8, meter: M, counts: Counts, told: Told<'_>) {
         let from = self.stamp.phase();
         let generation = self.stamp.generation().wrapping_add(1) % GENERATIONS;
-        if next.has_deadline() {
-            self.meter.keep(until);
-        } else {
-            self.meter = M::FRESH;
-        }
+        self.meter = meter;
         self.stamp = Stamp::new(next, generation);
         (self.reopened, self.in_flight, self.trial) = (reopened, 0, Trial::FRESH);
         if let Some(told) = told {
@@ -386,61 +399,42 @@ impl<M: Meter> State<M> {
         }
     }
 
+    /// Counts a report.
     // Not inlined, as above.
     #[inline(never)]
     pub(super) fn settle<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
-        report: &Report<'_>,
+        report: &Report,
         told: Told<'_>,
     ) -> Option<Settled> {
         // A late report can't touch a newer state.
         if report.ticket.stamp.is_late(self.stamp) {
             return Some(Settled::Late);
         }
-        let phase = self.stamp.phase();
+        let (phase, sample) = (self.stamp.phase(), report.sample(&config.trip));
         if phase == Phase::HALF_OPEN {
-            return self.settle_probe(config, report, told);
+            return self.settle_probe(config, report, sample, told);
         }
         if !phase.counts() {
             return Some(Settled::Unrecorded);
         }
-        let (mut meter, opens) = (self.meter, report.verdict.opens());
-        let trips = match report.sample() {
-            Some(sample) => config.trip.record(&mut meter, sample, report.now)?,
-            None if !opens => return Some(Settled::Done),
-            None => false,
-        };
-        let mut next = phase;
-        if trips || opens {
-            if phase == Phase::CLOSED {
-                let now = report.now?;
-                self.meter = meter;
-                self.pass(config, Phase::OPEN, report.verdict.hint_or_zero(), now, told);
-                return Some(Settled::Done);
+        let (mut meter, mut opens) = (self.meter, report.opens);
+        if let Some(sample) = sample {
+            let trips = config.trip.record(&mut meter, sample, report.now)?;
+            if phase != Phase::CLOSED {
+                return self.settle_dry(config, meter, trips, report, told);
             }
+            opens |= trips;
+        } else if phase != Phase::CLOSED && opens {
+            return self.settle_dry(config, meter, false, report, told);
         }
-        if phase != Phase::CLOSED {
-            // What the meter does not take in does not change what it has said: successes, for a failure meter.
-            next = if trips || phase == Phase::METRICS_ONLY_MET && meter == self.meter {
-                Phase::METRICS_ONLY_MET
-            } else if opens {
-                Phase::METRICS_ONLY_OPENED
-            } else {
-                Phase::METRICS_ONLY
-            };
-        }
-        // Only the edge is reported, and nothing has changed but our word for it.
-        let edge = phase == Phase::METRICS_ONLY && next != phase;
-        if edge && told.is_some() && report.now.is_none() {
-            return None;
-        }
-        let generation = self.stamp.generation();
-        (self.meter, self.stamp) = (meter, Stamp::new(next, generation));
-        if let (true, Some(told)) = (edge, told) {
-            let (from, to) = (StateKind::MetricsOnly, StateKind::Open);
-            let counts = self.counts(config, report.now);
-            *told = Some(Transition { from, to, generation, reopened: 0, counts, until: None });
+        if phase == Phase::CLOSED && opens {
+            let now = report.now?;
+            self.meter = meter;
+            self.pass(Phase::OPEN, now, report.least, config, told);
+        } else {
+            self.meter = meter;
         }
         Some(Settled::Done)
     }
@@ -448,11 +442,11 @@ impl<M: Meter> State<M> {
     fn settle_probe<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
-        report: &Report<'_>,
+        report: &Report,
+        sample: Option<Sample>,
         mut told: Told<'_>,
     ) -> Option<Settled> {
-        let (sample, opens) = (report.sample(), report.verdict.opens());
-        if sample.is_none() && !opens {
+        if sample.is_none() && !report.opens {
             self.in_flight = self.in_flight.wrapping_sub(1);
             return Some(Settled::Done);
         }
@@ -465,10 +459,40 @@ impl<M: Meter> State<M> {
         if let Some(sample) = sample {
             self.trial.judge(sample.failed, sample.slow || sample.took > config.trip.slow_after());
         }
-        let closes = if opens { Some(false) } else { self.trial.verdict(config) };
-        if let Some(closes) = closes {
-            self.decide(config, closes, report.verdict.hint_or_zero(), now, told);
+        let next = if report.opens { Phase::OPEN } else { self.trial.leads_to(config) };
+        if next != Phase::HALF_OPEN {
+            self.pass(next, now, report.least, config, told);
         }
+        Some(Settled::Done)
+    }
+
+    /// In metrics only: what the meter has come to, and whether the condition is met.
+    fn settle_dry<T: Copy + Trip<Meter = M>>(
+        &mut self,
+        config: &Config<T>,
+        meter: M,
+        trips: bool,
+        report: &Report,
+        told: Told<'_>,
+    ) -> Option<Settled> {
+        let phase = self.stamp.phase();
+        let next = if trips || phase == Phase::METRICS_ONLY_MET && meter == self.meter {
+            // What the meter does not take in does not change what it has said: successes, for a failure meter.
+            Phase::METRICS_ONLY_MET
+        } else if report.opens {
+            Phase::METRICS_ONLY_OPENED
+        } else {
+            Phase::METRICS_ONLY
+        };
+        let generation = self.stamp.generation();
+        let stamp = Stamp::new(next, generation);
+        // Only the edge is reported, and nothing has changed but our word for it.
+        if let (Phase::METRICS_ONLY, true, Some(told)) = (phase, next != phase, told) {
+            let now = Some(report.now?);
+            let (from, to, counts) = (StateKind::MetricsOnly, StateKind::Open, config.trip.counts(&meter, now));
+            *told = Some(Transition { from, to, generation, reopened: 0, counts, until: None });
+        }
+        (self.meter, self.stamp) = (meter, stamp);
         Some(Settled::Done)
     }
 
@@ -485,8 +509,9 @@ impl<M: Meter> State<M> {
         if phase.counts() {
             to.trip.adapt(&mut self.meter, &from.trip, now);
         } else if phase == Phase::HALF_OPEN && !self.expire(to, now, told.as_deref_mut()) {
-            if let Some(closes) = self.trial.verdict(to) {
-                self.decide(to, closes, Span::ZERO, now, told);
+            let next = self.trial.leads_to(to);
+            if next != Phase::HALF_OPEN {
+                self.pass(next, now, Span::ZERO, to, told);
             }
         }
     }
