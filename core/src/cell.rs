@@ -181,10 +181,12 @@ impl<S: Fresh> StateCell<S> for RefCell<S> {
 
     #[inline]
     fn update<R>(&self, mut f: impl FnMut(&mut S) -> R) -> R {
-        match self.try_borrow_mut() {
-            Ok(mut state) => f(&mut state),
+        let (mut borrowed, mut own) = (self.try_borrow_mut(), None);
+        match &mut borrowed {
             // `f` came back to the cell it runs in, against the contract: it finds a state of its own.
-            Err(_) => f(&mut { S::FRESH }),
+            Err(_) if size_of::<S>() <= SMALL => f(&mut { S::FRESH }),
+            // One call of `f` for both, so that a chip has its code once.
+            borrowed => f(borrowed.as_deref_mut().unwrap_or_else(|_| astray(&mut own))),
         }
     }
 
@@ -195,6 +197,17 @@ impl<S: Fresh> StateCell<S> for RefCell<S> {
             Err(_) => f(&S::FRESH),
         }
     }
+}
+
+/// What changes a state of so many bytes is so small itself that two copies of it, one of them of a fresh state, take less room than
+/// the choice of a state.
+const SMALL: usize = 12;
+
+// Opaque, or the compiler would make two copies after all.
+#[cold]
+#[inline(never)]
+fn astray<S: Fresh>(own: &mut Option<S>) -> &mut S {
+    own.insert(S::FRESH)
 }
 
 /// Any chip, interrupts included: each update is one short critical section.
@@ -241,7 +254,7 @@ impl<S: Fresh> StateCell<S> for critical_section::Mutex<RefCell<S>> {
 pub(crate) fn update_timed<S, R>(
     cell: &impl StateCell<S>,
     mut now: Option<Instant>,
-    clock: &impl Clock,
+    clock: &(impl Clock + ?Sized),
     mut f: impl FnMut(&mut S, Option<Instant>) -> Option<R>,
 ) -> R {
     loop {

@@ -151,7 +151,7 @@ mod machine;
 mod totals;
 pub mod trip;
 
-use machine::{Entry, Phase, Report, Settled, Stamp, Ticket, Told};
+use machine::{Entry, Glance, Phase, Report, Settled, Stamp, Ticket, Told};
 
 pub use layer::BreakerState;
 pub use machine::State;
@@ -579,27 +579,57 @@ where
         if unmoved {
             self.observer.called(called);
         } else {
-            self.record(&mut Report::new(ticket, verdict, now), called, clock);
+            match now {
+                Some(now) => self.record(ticket, verdict, called, &now),
+                None => self.record(ticket, verdict, called, clock),
+            }
         }
     }
 
-    /// `called` is what the observer is told of a report that counts.
+    /// `called` is what the observer is told of a report that counts. Where the clock has been read, it is an instant: any
+    /// clock will do, so that a chip has the code once.
     #[inline(never)]
-    fn record(&self, report: &mut Report, called: Called, clock: &impl Clock) {
-        let mut transition = None;
-        let settled = self.configured(|config| {
-            if config.trip.slow_after() != Span::MAX && report.outcome != Outcome::Ignored {
-                report.now.get_or_insert_with(|| clock.now());
+    fn record(&self, ticket: Ticket, verdict: Verdict, called: Called, clock: &impl Clock) {
+        self.configured(|config| {
+            let timed = config.trip.slow_after() != Span::MAX && verdict.outcome() != Outcome::Ignored;
+            let now = timed.then(|| clock.now());
+            // Most often the breaker is closed and stays so: that needs neither the time nor an event.
+            match self.cell.update(|state| state.glance(config, ticket, &verdict, now)) {
+                Glance::Done => self.observer.called(called),
+                Glance::Late => self.conclude(Settled::Late, &verdict, called, None),
+                Glance::NotYet => self.record_change(ticket, &verdict, now, called, clock),
             }
-            update_timed(&self.cell, report.now, clock, |state, now| {
+        });
+    }
+
+    /// Records what may change the state.
+    // Apart, so that what happens most often needs little of the stack.
+    #[inline(never)]
+    fn record_change(
+        &self,
+        ticket: Ticket,
+        verdict: &Verdict,
+        now: Option<Instant>,
+        called: Called,
+        clock: &impl Clock,
+    ) {
+        let mut transition = None;
+        let mut report = Report { ticket, verdict: *verdict, least: verdict.hint_or_zero(), now };
+        let settled = self.configured(|config| {
+            update_timed(&self.cell, now, clock, |state, now| {
                 report.now = now;
-                state.settle(config, report, self.told(&mut transition))
+                state.settle(config, &report, self.told(&mut transition))
             })
         });
+        self.conclude(settled, verdict, called, transition);
+    }
+
+    #[inline]
+    fn conclude(&self, settled: Settled, verdict: &Verdict, called: Called, transition: Option<Transition>) {
         match settled {
             Settled::Unrecorded => {}
             // Giving up late is no outcome.
-            Settled::Late if report.outcome != Outcome::Ignored => self.observer.called(Called::Late),
+            Settled::Late if verdict.outcome() != Outcome::Ignored => self.observer.called(Called::Late),
             _ => self.observer.called(called),
         }
         self.tell(transition);
@@ -609,17 +639,22 @@ where
     // Not inlined: a permit may be dropped in many places.
     #[inline(never)]
     fn abandon(&self, ticket: Ticket, clock: &impl Clock) {
-        let mut now = None;
-        let failed = self.configured(|config| {
-            let limit = config.abandoned_after;
-            if config.is(ABANDONED_TIMED) { ticket.took(*now.insert(clock.now())) > limit } else { limit.is_zero() }
-        });
-        let (verdict, called) = if failed {
-            (Verdict::TRANSIENT, Called::Recorded(Outcome::Failure))
+        let (limit, timed) = self.configured(|config| (config.abandoned_after, config.is(ABANDONED_TIMED)));
+        if timed {
+            let now = clock.now();
+            self.give_up(ticket, ticket.took(now) > limit, &now);
         } else {
-            (Verdict::IGNORED, Called::Abandoned)
-        };
-        self.record(&mut Report::new(ticket, verdict, now), called, clock);
+            self.give_up(ticket, limit.is_zero(), clock);
+        }
+    }
+
+    #[inline]
+    fn give_up(&self, ticket: Ticket, failed: bool, clock: &impl Clock) {
+        if failed {
+            self.record(ticket, Verdict::TRANSIENT, Called::Recorded(Outcome::Failure), clock);
+        } else {
+            self.record(ticket, Verdict::IGNORED, Called::Abandoned, clock);
+        }
     }
 
     /// Moves on if the state's own time is over: to half-open after the open period, to open after the half-open deadline.

@@ -16,12 +16,13 @@ use crate::failure::Reason;
 use crate::outcome::{Outcome, Verdict};
 use crate::time::{Instant, Span};
 
-/// What a permit remembers. Two scalars, so that it travels in registers.
+/// What a permit remembers. Two scalars, so that it travels in registers; in this order, in as few as there are.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(C)]
 pub(super) struct Ticket {
-    started: Instant,
     stamp: Stamp,
+    started: Instant,
 }
 
 impl Ticket {
@@ -45,46 +46,37 @@ impl Ticket {
     }
 }
 
+/// What the conditions count, unless the outcome is to be ignored. Where it matters how long a call takes, the time is known.
+#[inline]
+fn sample(trip: &impl Trip, ticket: Ticket, verdict: &Verdict, now: Option<Instant>) -> Option<Sample> {
+    if verdict.outcome() == Outcome::Ignored {
+        return None;
+    }
+    let took = match now {
+        Some(now) if trip.slow_after() != Span::MAX => ticket.took(now),
+        _ => Span::ZERO,
+    };
+    Some(Sample { failed: verdict.outcome() == Outcome::Failure, slow: verdict.is_slow(), took })
+}
+
 /// What is told of a call.
-// Handed on by reference: many arguments are many copies on a small chip. Of the verdict, what a breaker looks at: where that
-// is known when the program is compiled, so is this.
-#[derive(Clone, Copy)]
+// Handed on by reference: many arguments are many copies on a small chip.
 pub(super) struct Report {
     pub(super) ticket: Ticket,
-    pub(super) outcome: Outcome,
-    slow: bool,
-    opens: bool,
+    pub(super) verdict: Verdict,
     /// Where it opens the breaker, for at least so long.
-    least: Span,
-    /// The time, where it is known: always, where it matters how long a call takes.
+    pub(super) least: Span,
+    /// The time, where it is known.
     pub(super) now: Option<Instant>,
 }
 
-impl Report {
-    #[inline]
-    pub(super) const fn new(ticket: Ticket, verdict: Verdict, now: Option<Instant>) -> Self {
-        Self {
-            ticket,
-            outcome: verdict.outcome(),
-            slow: verdict.is_slow(),
-            opens: verdict.opens(),
-            least: verdict.hint_or_zero(),
-            now,
-        }
-    }
-
-    /// What the conditions count, unless the outcome is to be ignored.
-    #[inline]
-    fn sample(&self, trip: &impl Trip) -> Option<Sample> {
-        if self.outcome == Outcome::Ignored {
-            return None;
-        }
-        let took = match self.now {
-            Some(now) if trip.slow_after() != Span::MAX => self.ticket.took(now),
-            _ => Span::ZERO,
-        };
-        Some(Sample { failed: self.outcome == Outcome::Failure, slow: self.slow, took })
-    }
+/// What has become of a report at first sight.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Glance {
+    Done,
+    /// The state that admitted the call has ended.
+    Late,
+    NotYet,
 }
 
 /// A request to a breaker that does not admit all, and what has become of it.
@@ -318,6 +310,7 @@ impl<M: Meter> State<M> {
     }
 
     /// Leaves a state whose own time is over.
+    #[inline]
     pub(super) fn expire<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
@@ -326,14 +319,19 @@ impl<M: Meter> State<M> {
     ) -> bool {
         let until = self.end();
         // `Instant::MAX` is "never", and stays so when the clock itself saturates.
-        if now < until || until == Instant::MAX {
-            return false;
+        let is_over = now >= until && until != Instant::MAX;
+        if is_over {
+            self.pass_on(config, now, told);
         }
+        is_over
+    }
+
+    #[inline(never)]
+    fn pass_on<T: Copy + Trip<Meter = M>>(&mut self, config: &Config<T>, now: Instant, told: Told<'_>) {
         // The open period is over with whoever notices; the half-open deadline, whenever somebody does.
         let (next, from) =
-            if self.stamp.phase() == Phase::OPEN { (Phase::HALF_OPEN, now) } else { (Phase::OPEN, until) };
+            if self.stamp.phase() == Phase::OPEN { (Phase::HALF_OPEN, now) } else { (Phase::OPEN, self.meter.kept()) };
         self.pass(next, from, Span::ZERO, config, told);
-        true
     }
 
     /// Into one of the phases that follow from each other, for as long as the settings say, or open for at least so long.
@@ -399,6 +397,31 @@ impl<M: Meter> State<M> {
         }
     }
 
+    /// Settles what needs neither the time nor an event: most often, a breaker that is closed and stays so.
+    #[inline]
+    pub(super) fn glance<T: Copy + Trip<Meter = M>>(
+        &mut self,
+        config: &Config<T>,
+        ticket: Ticket,
+        verdict: &Verdict,
+        now: Option<Instant>,
+    ) -> Glance {
+        if ticket.stamp.is_late(self.stamp) {
+            return Glance::Late;
+        }
+        if self.stamp.phase() != Phase::CLOSED || verdict.opens() {
+            return Glance::NotYet;
+        }
+        if let Some(sample) = sample(&config.trip, ticket, verdict, now) {
+            let mut meter = self.meter;
+            if config.trip.record(&mut meter, sample, now) != Some(false) {
+                return Glance::NotYet;
+            }
+            self.meter = meter;
+        }
+        Glance::Done
+    }
+
     /// Counts a report.
     // Not inlined, as above.
     #[inline(never)]
@@ -412,14 +435,14 @@ impl<M: Meter> State<M> {
         if report.ticket.stamp.is_late(self.stamp) {
             return Some(Settled::Late);
         }
-        let (phase, sample) = (self.stamp.phase(), report.sample(&config.trip));
+        let (phase, sample) = (self.stamp.phase(), sample(&config.trip, report.ticket, &report.verdict, report.now));
         if phase == Phase::HALF_OPEN {
             return self.settle_probe(config, report, sample, told);
         }
         if !phase.counts() {
             return Some(Settled::Unrecorded);
         }
-        let (mut meter, mut opens) = (self.meter, report.opens);
+        let (mut meter, mut opens) = (self.meter, report.verdict.opens());
         if let Some(sample) = sample {
             let trips = config.trip.record(&mut meter, sample, report.now)?;
             if phase != Phase::CLOSED {
@@ -446,7 +469,7 @@ impl<M: Meter> State<M> {
         sample: Option<Sample>,
         mut told: Told<'_>,
     ) -> Option<Settled> {
-        if sample.is_none() && !report.opens {
+        if sample.is_none() && !report.verdict.opens() {
             self.in_flight = self.in_flight.wrapping_sub(1);
             return Some(Settled::Done);
         }
@@ -459,7 +482,7 @@ impl<M: Meter> State<M> {
         if let Some(sample) = sample {
             self.trial.judge(sample.failed, sample.slow || sample.took > config.trip.slow_after());
         }
-        let next = if report.opens { Phase::OPEN } else { self.trial.leads_to(config) };
+        let next = if report.verdict.opens() { Phase::OPEN } else { self.trial.leads_to(config) };
         if next != Phase::HALF_OPEN {
             self.pass(next, now, report.least, config, told);
         }
@@ -479,7 +502,7 @@ impl<M: Meter> State<M> {
         let next = if trips || phase == Phase::METRICS_ONLY_MET && meter == self.meter {
             // What the meter does not take in does not change what it has said: successes, for a failure meter.
             Phase::METRICS_ONLY_MET
-        } else if report.opens {
+        } else if report.verdict.opens() {
             Phase::METRICS_ONLY_OPENED
         } else {
             Phase::METRICS_ONLY

@@ -159,9 +159,6 @@ pub trait PackedMeter: Meter {
 /// The bits that a word has for the meter, beside the breaker's state and its generation.
 pub const BITS: u32 = 48;
 
-/// The most failures in a row that are counted.
-const MOST_FAILURES: u32 = 0xFFFF;
-
 /// Opens after so many failures in a row.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -217,13 +214,9 @@ impl Trip for ConsecutiveFailures {
 
     #[inline]
     fn record(&self, meter: &mut Consecutive, sample: Sample, _: Option<Instant>) -> Option<bool> {
-        meter.failures = if !sample.failed {
-            0
-        } else if meter.failures < MOST_FAILURES {
-            meter.failures + 1
-        } else {
-            MOST_FAILURES
-        };
+        // Saturates at 65,535: one more than that loses one.
+        let more = meter.failures + 1;
+        meter.failures = if sample.failed { more - (more >> 16) } else { 0 };
         Some(meter.failures >= self.threshold.into())
     }
 
