@@ -34,6 +34,7 @@ pub mod cell;
 pub mod circuit_breaker;
 mod config;
 pub mod degradation;
+mod divide;
 mod executor;
 mod failure;
 pub mod fallback;

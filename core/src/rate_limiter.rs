@@ -54,6 +54,7 @@ use core::time::Duration;
 
 use crate::cell::{CellKind, Fresh, Packed, Replaceable, SettingsCell, StateCell};
 use crate::config::{ConfigError, Valid, refuse};
+use crate::divide::times;
 use crate::executor::Executor;
 use crate::failure::{Policy, Reason, Rejected};
 use crate::time::{Clock, Instant, Span};
@@ -165,7 +166,7 @@ impl Config {
     }
 
     const fn times(&self, permits: u32) -> Span {
-        Span::from_nanos(self.interval.as_nanos().saturating_mul(permits as u64))
+        Span::from_nanos(times(self.interval.as_nanos(), permits))
     }
 
     /// How far ahead of the clock the arrival time may be: a full burst taken, and a full queue. A clock that stepped back

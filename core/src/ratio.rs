@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::divide::{divide, times};
+
 /// A ratio in hundredths of a percent (1 / 10,000).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -36,23 +38,12 @@ impl Ratio {
 
     /// `value` times this ratio, rounded down, saturating.
     ///
-    /// Exact, and by 32-bit divisions only: a 64-bit division is a routine of 400 instructions on a small chip.
+    /// Exact: the whole parts and the rest apart.
     pub(crate) const fn of(self, value: u64) -> u64 {
-        let (whole, part) = (self.0 / Self::WHOLE, self.0 % Self::WHOLE);
-        let times = value.saturating_mul(whole as u64);
-        if part == 0 {
-            return times;
-        }
-        let (mut quotient, mut remainder, mut shift) = (0_u64, 0_u32, u64::BITS);
-        while shift != 0 {
-            shift = shift.saturating_sub(16);
-            let digit = (remainder << 16) | (value.unbounded_shr(shift) & 0xFFFF) as u32;
-            quotient = (quotient << 16) | (digit / Self::WHOLE) as u64;
-            remainder = digit % Self::WHOLE;
-        }
-        // A part is below the whole, and so is a remainder: nothing saturates before the result does.
-        let rest = remainder.saturating_mul(part) / Self::WHOLE;
-        times.saturating_add(quotient.saturating_mul(part as u64)).saturating_add(rest as u64)
+        let (whole, rest) = divide(value, Self::WHOLE);
+        // A rest is below 2^14, so that its product fits.
+        let (part, _) = divide((rest as u64).saturating_mul(self.0 as u64), Self::WHOLE);
+        times(whole, self.0).saturating_add(part)
     }
 
     pub(crate) const fn is_share(self) -> bool {

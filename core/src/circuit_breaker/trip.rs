@@ -16,6 +16,7 @@ use core::time::Duration;
 use crate::backoff::Backoff;
 use crate::cell::Fresh;
 use crate::config::{ConfigError, refuse};
+use crate::divide::divide;
 use crate::ratio::Ratio;
 use crate::rng::Rng;
 use crate::time::{Instant, Span};
@@ -57,12 +58,11 @@ impl Counts {
 
 /// For the eyes: conditions compare without dividing, see [`Ratio`].
 const fn share(part: u32, whole: u32) -> Option<Ratio> {
-    let points = (part as u64).saturating_mul(Ratio::ONE.as_basis_points() as u64);
-    match points.checked_div(whole as u64) {
-        Some(points) if points > u32::MAX as u64 => Some(Ratio::basis_points(u32::MAX)),
-        Some(points) => Some(Ratio::basis_points(points as u32)),
-        None => None,
+    if whole == 0 {
+        return None;
     }
+    let (points, _) = divide((part as u64).saturating_mul(Ratio::ONE.as_basis_points() as u64), whole);
+    Some(Ratio::basis_points(if points > u32::MAX as u64 { u32::MAX } else { points as u32 }))
 }
 
 /// One outcome as a condition sees it.
@@ -469,7 +469,7 @@ impl Trip for FailureMeter {
     }
 }
 
-/// `level / interval`, rounded up, saturating. By hand: a 64-bit division is a routine of 400 instructions on a small chip.
+/// `level / interval`, rounded up, saturating. In place, so that the compiler can leave it out where nobody looks at the counts.
 const fn div_ceil(level: u64, interval: NonZeroU32) -> u32 {
     let (mut rest, mut quotient, mut bit) = (level, 0_u32, 32_u32);
     while bit != 0 {

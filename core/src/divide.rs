@@ -1,0 +1,99 @@
+//! Division and multiplication of wide numbers, for chips that have neither.
+//!
+//! A Cortex-M0 takes a routine of 900 bytes for a 64-bit division, and another for a 32-bit one: here is one for both.
+
+/// `value / by` and the rest of it; everything over nothing is the most there is.
+pub(crate) const fn divide(value: u64, by: u32) -> (u64, u32) {
+    // One instruction, where there is one.
+    if usize::BITS < u64::BITS {
+        by_hand(value, by)
+    } else if by == 0 {
+        (u64::MAX, 0)
+    } else {
+        native(value, by)
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a rest is below the divisor")]
+#[inline]
+const fn native(value: u64, by: u32) -> (u64, u32) {
+    match (value.checked_div(by as u64), value.checked_rem(by as u64)) {
+        (Some(quotient), Some(rest)) => (quotient, rest as u32),
+        _ => (u64::MAX, 0),
+    }
+}
+
+/// Bit by bit, as on paper.
+#[expect(clippy::cast_possible_truncation, reason = "cut into halves")]
+#[inline(never)]
+const fn by_hand(value: u64, by: u32) -> (u64, u32) {
+    let (mut high, mut low, mut rest, mut left) = ((value >> 32) as u32, value as u32, 0_u32, u64::BITS);
+    if high == 0 {
+        // Most numbers are small.
+        (high, low, left) = (low, 0, u32::BITS);
+    }
+    let mut quotient = 0_u64;
+    while left != 0 {
+        let carry = rest >> 31 != 0;
+        rest = rest << 1 | high >> 31;
+        high = high << 1 | low >> 31;
+        low <<= 1;
+        quotient <<= 1;
+        if carry || rest >= by {
+            rest = rest.wrapping_sub(by);
+            quotient |= 1;
+        }
+        left = left.wrapping_sub(1);
+    }
+    (quotient, rest)
+}
+
+/// `value · by`, saturating.
+#[inline]
+pub(crate) const fn times(value: u64, by: u32) -> u64 {
+    if usize::BITS < u64::BITS { times_by_hand(value, by) } else { value.saturating_mul(by as u64) }
+}
+
+/// By halves of 32 bits, of which none overflows.
+#[inline(never)]
+const fn times_by_hand(value: u64, by: u32) -> u64 {
+    let low = (value & 0xFFFF_FFFF).wrapping_mul(by as u64);
+    let high = (value >> 32).wrapping_mul(by as u64).wrapping_add(low >> 32);
+    if high >> 32 == 0 { high << 32 | low & 0xFFFF_FFFF } else { u64::MAX }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    fn pairs() -> impl Iterator<Item = (u64, u32)> {
+        let mut rng = Rng::new(1);
+        let edges = [(0, 1), (1, 1), (u64::MAX, 1), (u64::MAX, u32::MAX), (1 << 32, u32::MAX), ((1 << 32) - 1, u32::MAX)];
+        edges.into_iter().chain((0..20_000).map(move |_| {
+            let value = (u64::from(rng.next()) << 32 | u64::from(rng.next())) >> (rng.next() % 64);
+            (value, (rng.next() >> (rng.next() % 32)).max(1))
+        }))
+    }
+
+    #[test]
+    fn a_division_by_hand_is_as_good_as_any() {
+        for (value, by) in pairs() {
+            let expected = (value / u64::from(by), u32::try_from(value % u64::from(by)).expect("below the divisor"));
+            assert_eq!((by_hand(value, by), divide(value, by)), (expected, expected), "{value} / {by}");
+        }
+    }
+
+    #[test]
+    fn nothing_divides_into_the_most_there_is() {
+        assert_eq!((divide(5, 0).0, by_hand(u64::MAX, 0).0), (u64::MAX, u64::MAX));
+    }
+
+    #[test]
+    fn a_multiplication_by_hand_saturates_too() {
+        for (value, by) in pairs() {
+            let expected = value.saturating_mul(by.into());
+            assert_eq!((times_by_hand(value, by), times(value, by)), (expected, expected), "{value} * {by}");
+        }
+    }
+}
