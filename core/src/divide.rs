@@ -48,6 +48,36 @@ const fn by_hand(value: u64, by: u32) -> (u64, u32) {
     (quotient, rest)
 }
 
+/// The rest of `value / by`; none over nothing.
+pub(crate) const fn rest(value: u64, by: u64) -> u64 {
+    if usize::BITS < u64::BITS {
+        rest_by_hand(value, by)
+    } else {
+        match value.checked_rem(by) {
+            Some(rest) => rest,
+            None => 0,
+        }
+    }
+}
+
+#[inline(never)]
+const fn rest_by_hand(value: u64, by: u64) -> u64 {
+    if by == 0 {
+        return 0;
+    }
+    let (mut value, mut rest, mut left) = (value, 0_u64, u64::BITS);
+    while left != 0 {
+        let carry = rest >> 63 != 0;
+        rest = rest << 1 | value >> 63;
+        value <<= 1;
+        if carry || rest >= by {
+            rest = rest.wrapping_sub(by);
+        }
+        left = left.wrapping_sub(1);
+    }
+    rest
+}
+
 /// `value · by`, saturating.
 #[inline]
 pub(crate) const fn times(value: u64, by: u32) -> u64 {
@@ -82,6 +112,17 @@ mod tests {
             let expected = (value / u64::from(by), u32::try_from(value % u64::from(by)).expect("below the divisor"));
             assert_eq!((by_hand(value, by), divide(value, by)), (expected, expected), "{value} / {by}");
         }
+    }
+
+    #[test]
+    fn a_rest_by_hand_is_the_rest() {
+        let mut rng = Rng::new(2);
+        for (value, by) in pairs() {
+            let by = u64::from(by) << (rng.next() % 33);
+            assert_eq!((rest_by_hand(value, by), rest(value, by)), (value % by, value % by), "{value} % {by}");
+        }
+        assert_eq!((rest_by_hand(7, 0), rest(7, 0)), (0, 0));
+        assert_eq!(rest_by_hand(u64::MAX, u64::MAX - 1), 1);
     }
 
     #[test]

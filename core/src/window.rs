@@ -24,6 +24,7 @@ use core::fmt;
 
 use crate::cell::Fresh;
 use crate::circuit_breaker::{Counts, Meter};
+use crate::divide;
 use crate::time::{Instant, Span};
 
 /// The last calls, two bits each: whether it failed, and whether it was slow. `WORDS` words of 32 calls are the most it holds.
@@ -242,10 +243,7 @@ const fn is_before(now: Instant, ends: Instant) -> bool {
 
 /// When the bucket of this instant ends.
 const fn end_of_bucket(length: Span, now: Instant) -> Instant {
-    let into = match now.as_nanos().checked_rem(length.as_nanos()) {
-        Some(into) => into,
-        None => 0,
-    };
+    let into = divide::rest(now.as_nanos(), length.as_nanos());
     Instant::from_nanos(now.as_nanos().saturating_sub(into)).after(length)
 }
 

@@ -42,7 +42,8 @@ pub use failsoft_core::{
     Ratio, Reason, Rejected, Rng, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
 pub use failsoft_core::{
-    backoff, budget, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile, retry, timeout,
+    backoff, budget, bulkhead, cell, circuit_breaker, degradation, fallback, hedge, pipeline, quantile, rate_limiter,
+    retry, throttle, timeout, window,
 };
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
