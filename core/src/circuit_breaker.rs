@@ -592,12 +592,19 @@ where
     fn record(&self, ticket: Ticket, verdict: Verdict, called: Called, clock: &impl Clock) {
         self.configured(|config| {
             let timed = config.trip.slow_after() != Span::MAX && verdict.outcome() != Outcome::Ignored;
-            let now = timed.then(|| clock.now());
-            // Most often the breaker is closed and stays so: that needs neither the time nor an event.
-            match self.cell.update(|state| state.glance(config, ticket, &verdict, now)) {
+            let (mut now, stamp) = (timed.then(|| clock.now()), ticket.stamp());
+            let took = now.map_or(Span::ZERO, |now| ticket.took(now));
+            // Most often the breaker is closed and stays so: that needs no event, and the time only where that counts.
+            let glance = loop {
+                match self.cell.update(|state| state.glance(config, stamp, &verdict, took, now)) {
+                    Glance::When if now.is_none() => now = Some(clock.now()),
+                    glance => break glance,
+                }
+            };
+            match glance {
                 Glance::Done => self.observer.called(called),
                 Glance::Late => self.conclude(Settled::Late, &verdict, called, None),
-                Glance::NotYet => self.record_change(ticket, &verdict, now, called, clock),
+                Glance::When | Glance::NotYet => self.record_change(stamp, &verdict, took, now, called, clock),
             }
         });
     }
@@ -607,16 +614,17 @@ where
     #[inline(never)]
     fn record_change(
         &self,
-        ticket: Ticket,
+        stamp: Stamp,
         verdict: &Verdict,
+        took: Span,
         now: Option<Instant>,
         called: Called,
         clock: &impl Clock,
     ) {
         let mut transition = None;
-        let mut report = Report { ticket, verdict: *verdict, least: verdict.hint_or_zero(), now };
+        let mut report = Report { stamp, verdict: *verdict, took, least: verdict.hint_or_zero(), now };
         let settled = self.configured(|config| {
-            update_timed(&self.cell, now, clock, |state, now| {
+            update_timed(&self.cell, report.now, clock, |state, now| {
                 report.now = now;
                 state.settle(config, &report, self.told(&mut transition))
             })

@@ -50,6 +50,12 @@ impl Ratio {
         self.0 <= Self::WHOLE
     }
 
+    /// The same for a share of a few, up to 65,535 and at least one: the products fit 32 bits.
+    pub(crate) const fn reached_by_few(self, part: u32, whole: u32) -> bool {
+        debug_assert!(self.is_share() && part <= 0xFFFF && whole <= 0xFFFF, "it is for a share of few");
+        part.wrapping_mul(Self::WHOLE) >= self.0.wrapping_mul(whole)
+    }
+
     /// `part / whole >= self`, exactly; false for an empty whole.
     pub(crate) const fn reached_by(self, part: u32, whole: u32) -> bool {
         whole != 0 && (part as u64).saturating_mul(Self::WHOLE as u64) >= (self.0 as u64).saturating_mul(whole as u64)
@@ -80,6 +86,16 @@ mod tests {
         assert!(!Ratio::basis_points(3334).reached_by(1, 3));
         assert!(!Ratio::ZERO.reached_by(0, 0));
         assert!(Ratio::ONE.reached_by(u32::MAX, u32::MAX));
+    }
+
+    #[test]
+    fn of_a_few_it_is_reached_as_of_many() {
+        let mut rng = crate::rng::Rng::new(3);
+        for _ in 0..10_000 {
+            let (ratio, whole) = (Ratio(rng.next() % 10_001), rng.next() % 0xFFFF + 1);
+            let part = if rng.next() % 2 == 0 { rng.next() % (whole + 1) } else { whole * ratio.0 / 10_000 };
+            assert_eq!(ratio.reached_by_few(part, whole), ratio.reached_by(part, whole), "{part} of {whole}");
+        }
     }
 
     #[test]

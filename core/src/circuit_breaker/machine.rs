@@ -39,6 +39,11 @@ impl Ticket {
         self.stamp.phase().0 == Phase::HALF_OPEN.0
     }
 
+    #[inline]
+    pub(super) const fn stamp(self) -> Stamp {
+        self.stamp
+    }
+
     /// How long the call has taken; zero where it is not timed.
     #[inline]
     pub(super) const fn took(self, now: Instant) -> Span {
@@ -46,24 +51,22 @@ impl Ticket {
     }
 }
 
-/// What the conditions count, unless the outcome is to be ignored. Where it matters how long a call takes, the time is known.
+/// What the conditions count, unless the outcome is to be ignored.
 #[inline]
-fn sample(trip: &impl Trip, ticket: Ticket, verdict: &Verdict, now: Option<Instant>) -> Option<Sample> {
-    if verdict.outcome() == Outcome::Ignored {
-        return None;
+fn sample(verdict: &Verdict, took: Span) -> Option<Sample> {
+    match verdict.outcome() {
+        Outcome::Ignored => None,
+        outcome => Some(Sample { failed: outcome == Outcome::Failure, slow: verdict.is_slow(), took }),
     }
-    let took = match now {
-        Some(now) if trip.slow_after() != Span::MAX => ticket.took(now),
-        _ => Span::ZERO,
-    };
-    Some(Sample { failed: verdict.outcome() == Outcome::Failure, slow: verdict.is_slow(), took })
 }
 
 /// What is told of a call.
 // Handed on by reference: many arguments are many copies on a small chip.
 pub(super) struct Report {
-    pub(super) ticket: Ticket,
+    pub(super) stamp: Stamp,
     pub(super) verdict: Verdict,
+    /// How long the call took; zero where that does not matter.
+    pub(super) took: Span,
     /// Where it opens the breaker, for at least so long.
     pub(super) least: Span,
     /// The time, where it is known.
@@ -76,6 +79,8 @@ pub(super) enum Glance {
     Done,
     /// The state that admitted the call has ended.
     Late,
+    /// Not without the time.
+    When,
     NotYet,
 }
 
@@ -402,22 +407,24 @@ impl<M: Meter> State<M> {
     pub(super) fn glance<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
-        ticket: Ticket,
+        stamp: Stamp,
         verdict: &Verdict,
+        took: Span,
         now: Option<Instant>,
     ) -> Glance {
-        if ticket.stamp.is_late(self.stamp) {
+        if stamp.is_late(self.stamp) {
             return Glance::Late;
         }
         if self.stamp.phase() != Phase::CLOSED || verdict.opens() {
             return Glance::NotYet;
         }
-        if let Some(sample) = sample(&config.trip, ticket, verdict, now) {
+        if let Some(sample) = sample(verdict, took) {
             let mut meter = self.meter;
-            if config.trip.record(&mut meter, sample, now) != Some(false) {
-                return Glance::NotYet;
+            match config.trip.record(&mut meter, sample, now) {
+                Some(false) => self.meter = meter,
+                Some(true) => return Glance::NotYet,
+                None => return Glance::When,
             }
-            self.meter = meter;
         }
         Glance::Done
     }
@@ -432,10 +439,10 @@ impl<M: Meter> State<M> {
         told: Told<'_>,
     ) -> Option<Settled> {
         // A late report can't touch a newer state.
-        if report.ticket.stamp.is_late(self.stamp) {
+        if report.stamp.is_late(self.stamp) {
             return Some(Settled::Late);
         }
-        let (phase, sample) = (self.stamp.phase(), sample(&config.trip, report.ticket, &report.verdict, report.now));
+        let (phase, sample) = (self.stamp.phase(), sample(&report.verdict, report.took));
         if phase == Phase::HALF_OPEN {
             return self.settle_probe(config, report, sample, told);
         }

@@ -1292,8 +1292,8 @@ fn nothing_grows_unnoticed() {
     assert_eq!(size_of::<State<(Ring, Drained)>>(), 24);
     assert_eq!(size_of::<Config>(), 40);
     assert_eq!(size_of::<CircuitBreaker<Local>>(), 64);
-    assert_eq!(size_of::<CircuitBreaker<Local, FailureRate>>(), 64);
-    assert_eq!(size_of::<CircuitBreaker<Local, FailureMeter>>(), 64);
+    assert_eq!(size_of::<CircuitBreaker<Local, FailureRate>>(), 72);
+    assert_eq!(size_of::<CircuitBreaker<Local, FailureMeter>>(), 72);
     assert_eq!(size_of::<Permit<'_, Local, ConsecutiveFailures, (), &ManualClock>>(), 32);
     assert_eq!(size_of::<Rejected>(), 16);
     assert_eq!(size_of::<Transition>(), 40);

@@ -251,6 +251,8 @@ pub struct FailureRate {
     rate: Ratio,
     window: u8,
     minimum_calls: u8,
+    /// A full window without a failure: what most calls are compared with.
+    healthy: Ring,
 }
 
 impl FailureRate {
@@ -271,7 +273,10 @@ impl FailureRate {
         }
         match window {
             0 => Err(refuse!("window", "is empty")),
-            1..=Self::MAX_WINDOW => Ok(Self { rate, window: window as u8, minimum_calls: window as u8 }),
+            1..=Self::MAX_WINDOW => {
+                let window = window as u8;
+                Ok(Self { rate, window, minimum_calls: window, healthy: Ring(1 << window) })
+            }
             _ => Err(refuse!("window", "is above 47 calls, the most that one word holds")),
         }
     }
@@ -314,9 +319,10 @@ impl Meter for Ring {
 }
 
 impl Ring {
+    /// Whatever is beyond the mark of a window that is full leaves it.
     #[inline]
-    const fn push(self, failed: bool, window: u8) -> Self {
-        let (longer, mark) = (self.0 << 1 | failed as u64, 1 << window);
+    const fn push(self, failed: bool, mark: u64) -> Self {
+        let longer = self.0 << 1 | failed as u64;
         Self(if longer >= mark << 1 { longer & (mark - 1) | mark } else { longer })
     }
 
@@ -326,24 +332,46 @@ impl Ring {
     }
 
     const fn failures(self) -> u32 {
-        self.0.count_ones().saturating_sub(1)
+        ones(self.0).saturating_sub(1)
     }
+}
+
+/// How many bits are set.
+#[inline]
+const fn ones(word: u64) -> u32 {
+    if usize::BITS < u64::BITS { ones_by_halves(word) } else { word.count_ones() }
+}
+
+/// Sums of ever more bits side by side (Warren, "Hacker's Delight", 5-1), of both halves together as soon as they fit.
+const fn ones_by_halves(word: u64) -> u32 {
+    const fn of_four(mut half: u32) -> u32 {
+        half -= (half >> 1) & 0x5555_5555;
+        (half & 0x3333_3333) + ((half >> 2) & 0x3333_3333)
+    }
+    let fours = of_four(word as u32) + of_four((word >> 32) as u32);
+    let eights = (fours & 0x0F0F_0F0F) + ((fours >> 4) & 0x0F0F_0F0F);
+    eights.wrapping_mul(0x0101_0101) >> 24
 }
 
 impl Trip for FailureRate {
     type Meter = Ring;
 
-    #[inline]
+    // A chip has it once: it is called at several places.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn record(&self, meter: &mut Ring, sample: Sample, _: Option<Instant>) -> Option<bool> {
-        *meter = meter.push(sample.failed, self.window);
-        let calls = meter.calls();
-        Some(calls >= self.minimum_calls.into() && self.rate.reached_by(meter.failures(), calls))
+        *meter = meter.push(sample.failed, self.healthy.0);
+        let calls = if meter.0 >= self.healthy.0 { self.window.into() } else { meter.calls() };
+        if calls < self.minimum_calls.into() {
+            return Some(false);
+        }
+        Some(self.rate.reached_by_few(meter.failures(), calls))
     }
 
     /// A full window without a failure: pushing a success onto it changes nothing.
     #[inline]
     fn is_healthy(&self, meter: &Ring) -> bool {
-        meter.0 == 1 << self.window
+        *meter == self.healthy
     }
 
     fn counts(&self, meter: &Ring, _: Option<Instant>) -> Counts {
@@ -353,7 +381,7 @@ impl Trip for FailureRate {
     /// A smaller window forgets the oldest calls; a larger one fills up from what there is.
     fn adapt(&self, meter: &mut Ring, _: &Self, _: Instant) {
         if meter.calls() > self.window.into() {
-            let mark = 1 << self.window;
+            let mark = self.healthy.0;
             meter.0 = meter.0 & (mark - 1) | mark;
         }
     }
@@ -382,6 +410,8 @@ impl PackedMeter for Ring {
 pub struct FailureMeter {
     failures: u32,
     interval: NonZeroU32,
+    /// How far ahead of the time a bucket is that is full.
+    limit: u64,
 }
 
 /// The meter's unit of time is 2^16 ns: with it, 48 bits cover the clock's whole range.
@@ -401,13 +431,9 @@ impl FailureMeter {
             return Err(refuse!("period", "is above 78 hours a failure"));
         }
         match NonZeroU32::new(interval as u32) {
-            Some(interval) => Ok(Self { failures, interval }),
+            Some(interval) => Ok(Self { failures, interval, limit: failures as u64 * interval.get() as u64 }),
             None => Err(refuse!("period", "is below 66 µs a failure")),
         }
-    }
-
-    const fn limit(&self) -> u64 {
-        self.failures as u64 * self.interval.get() as u64
     }
 }
 
@@ -442,9 +468,9 @@ impl Trip for FailureMeter {
         }
         let now = now?.as_nanos() >> UNIT;
         // A clock that stepped back finds the bucket drained far ahead: no further than full, or it would stay so.
-        let from = meter.0.max(now).min(now + self.limit());
+        let from = meter.0.max(now).min(now + self.limit);
         meter.0 = (from + u64::from(self.interval.get())).min((1 << BITS) - 1);
-        Some(meter.0 > now + self.limit())
+        Some(meter.0 > now + self.limit)
     }
 
     #[inline]
