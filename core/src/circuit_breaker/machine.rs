@@ -277,8 +277,7 @@ impl<M: Meter> State<M> {
 
     /// Answers a request in `entry`, unless the state changes under it: then true, ask again. `live` says whether the settings
     /// may have been replaced meanwhile.
-    // Not inlined, and so not mixed up with the loop and the cell around it: on a chip, registers are few.
-    #[inline(never)]
+    #[inline]
     pub(super) fn admit<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
@@ -430,7 +429,7 @@ impl<M: Meter> State<M> {
     }
 
     /// Counts a report.
-    // Not inlined, as above.
+    // Not inlined, and so not mixed up with the loop and the cell around it: on a chip, registers are few.
     #[inline(never)]
     pub(super) fn settle<T: Copy + Trip<Meter = M>>(
         &mut self,
