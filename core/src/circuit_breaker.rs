@@ -157,8 +157,8 @@ pub use layer::BreakerState;
 pub use machine::State;
 pub use totals::{Count, Totals};
 pub use trip::{
-    AverageOfCalls, AverageOverTime, ConsecutiveFailures, CountBased, Counts, FailureMeter, FailureRate, Growing, Meter,
-    OpenTime, Opening, PackedMeter, Sample, TimeBased, Trip,
+    AverageOfCalls, AverageOverTime, ConsecutiveFailures, CountBased, Counts, FailureMeter, FailureRate, Growing,
+    Meter, OpenTime, Opening, PackedMeter, Sample, TimeBased, Trip,
 };
 
 /// How long a breaker stays open, unless said otherwise.
@@ -644,8 +644,6 @@ where
     }
 
     /// Reports for a ticket whose call was cancelled, panicked or was forgotten.
-    // Not inlined: a permit may be dropped in many places.
-    #[inline(never)]
     fn abandon(&self, ticket: Ticket, clock: &impl Clock) {
         let (limit, timed) = self.configured(|config| (config.abandoned_after, config.is(ABANDONED_TIMED)));
         if timed {

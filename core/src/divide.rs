@@ -99,7 +99,8 @@ mod tests {
 
     fn pairs() -> impl Iterator<Item = (u64, u32)> {
         let mut rng = Rng::new(1);
-        let edges = [(0, 1), (1, 1), (u64::MAX, 1), (u64::MAX, u32::MAX), (1 << 32, u32::MAX), ((1 << 32) - 1, u32::MAX)];
+        let edges =
+            [(0, 1), (1, 1), (u64::MAX, 1), (u64::MAX, u32::MAX), (1 << 32, u32::MAX), ((1 << 32) - 1, u32::MAX)];
         edges.into_iter().chain((0..20_000).map(move |_| {
             let value = (u64::from(rng.next()) << 32 | u64::from(rng.next())) >> (rng.next() % 64);
             (value, (rng.next() >> (rng.next() % 32)).max(1))

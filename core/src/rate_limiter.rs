@@ -263,7 +263,7 @@ impl Arrival {
         let (tolerance, interval) = (config.tolerance.as_nanos(), config.interval.as_nanos().max(1));
         let permits = |permits: u64| i64::try_from(permits).unwrap_or(i64::MAX);
         match tolerance.checked_sub(ahead) {
-            Some(left) => permits(left / interval),
+            Some(left) => permits(left.checked_div(interval).unwrap_or(0)),
             None => permits(ahead.saturating_sub(tolerance).div_ceil(interval)).saturating_neg(),
         }
     }

@@ -93,7 +93,7 @@ mod tests {
         let mut rng = crate::rng::Rng::new(3);
         for _ in 0..10_000 {
             let (ratio, whole) = (Ratio(rng.next() % 10_001), rng.next() % 0xFFFF + 1);
-            let part = if rng.next() % 2 == 0 { rng.next() % (whole + 1) } else { whole * ratio.0 / 10_000 };
+            let part = if rng.next() & 1 == 0 { rng.next() % (whole + 1) } else { whole * ratio.0 / 10_000 };
             assert_eq!(ratio.reached_by_few(part, whole), ratio.reached_by(part, whole), "{part} of {whole}");
         }
     }

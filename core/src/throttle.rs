@@ -96,7 +96,10 @@ impl Config {
     /// Looks back this far.
     #[must_use]
     pub const fn with_period(mut self, period: Duration) -> Self {
-        self.bucket = Span::from_nanos(Span::of(period).as_nanos() / BUCKETS as u64);
+        self.bucket = match Span::of(period).as_nanos().checked_div(BUCKETS as u64) {
+            Some(bucket) => Span::from_nanos(bucket),
+            None => Span::ZERO,
+        };
         self
     }
 
@@ -281,6 +284,7 @@ pin_project_lite::pin_project! {
 impl<K: CellKind<Window>> Part for Throttle<K> {
     const ROLE: Role = Role::Other;
 
+    #[expect(clippy::cast_possible_truncation, reason = "ten of them")]
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let period = self.config.bucket.duration().saturating_mul(BUCKETS as u32);
         write!(f, "throttle: beyond {} of what is accepted, over {period:?}", self.config.multiplier)

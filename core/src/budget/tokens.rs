@@ -84,13 +84,13 @@ impl TokenConfig {
         divide(a_second.saturating_mul(millis), 1_000).0.cast_signed()
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "ten of them")]
     const fn slice(&self) -> Span {
         Span::from_nanos(divide(self.ttl.as_nanos(), SLICES as u32).0)
     }
 }
 
 /// A retry, in hundredths of a percent of one.
-#[expect(clippy::cast_lossless, reason = "`From` is not const")]
 const RETRY: i64 = Ratio::ONE.as_basis_points() as i64;
 
 /// What was deposited, less what was taken, in hundredths of a percent of a retry.

@@ -167,7 +167,7 @@ impl Stamp {
     /// Whether it is another generation. The phase alone may change within one: in a dry run.
     #[inline]
     const fn is_late(self, now: Self) -> bool {
-        (self.0 ^ now.0) % GENERATIONS != 0
+        (self.0 ^ now.0) & (GENERATIONS - 1) != 0
     }
 }
 
@@ -249,13 +249,8 @@ pub(super) enum Settled {
 }
 
 impl<M: Meter> Fresh for State<M> {
-    const FRESH: Self = Self {
-        meter: M::FRESH,
-        stamp: Stamp::new(Phase::CLOSED, 0),
-        reopened: 0,
-        in_flight: 0,
-        trial: Trial::FRESH,
-    };
+    const FRESH: Self =
+        Self { meter: M::FRESH, stamp: Stamp::new(Phase::CLOSED, 0), reopened: 0, in_flight: 0, trial: Trial::FRESH };
 }
 
 /// The transitions. Those that may need the time take it as an `Option`, and answer `None` with the state untouched when
@@ -429,8 +424,6 @@ impl<M: Meter> State<M> {
     }
 
     /// Counts a report.
-    // Not inlined, and so not mixed up with the loop and the cell around it: on a chip, registers are few.
-    #[inline(never)]
     pub(super) fn settle<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,

@@ -20,6 +20,7 @@ const fn scaled(a: u64, b: u64) -> u64 {
 /// e^−x, for `x` in 2^−32.
 const fn decay(x: u64) -> u64 {
     // 1/k in 2^−32.
+    #[expect(clippy::indexing_slicing, reason = "when it is compiled")]
     const INVERSE: [u64; 13] = {
         let (mut inverse, mut k) = ([WHOLE; 13], 1);
         while k < 13 {

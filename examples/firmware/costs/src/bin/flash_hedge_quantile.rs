@@ -10,10 +10,8 @@ use costs::{Tiny, operation};
 use failsoft_embassy::hedge::{Idempotent, Quantile};
 use failsoft_embassy::{Hedge, Pipeline, Ratio, valid};
 
-static HEDGE: Hedge<1, Quantile> = Hedge::new(
-    valid!(Quantile::new(Ratio::percent(95), Duration::from_millis(50)).validate()),
-    Idempotent,
-);
+static HEDGE: Hedge<1, Quantile> =
+    Hedge::new(valid!(Quantile::new(Ratio::percent(95), Duration::from_millis(50)).validate()), Idempotent);
 
 costs::flash_image!({
     let pipeline = Pipeline::new(Tiny).layer(black_box(&HEDGE));
