@@ -302,8 +302,16 @@ const fn between(low: u64, high: u64, random: u32) -> u64 {
     low.saturating_add(share(high.saturating_sub(low).saturating_add(1), random))
 }
 
-/// At most until the cap is reached; a factor of 1 never gets there, and never gets anywhere else either.
 const fn exponential(base: u64, factor: Ratio, n: u32, cap: u64) -> u64 {
+    // Where a shift of 64 bits is one instruction, and not a routine.
+    if usize::BITS >= u64::BITS && factor.as_basis_points() == FACTOR.as_basis_points() {
+        return if n <= base.leading_zeros() { base.unbounded_shl(n) } else { u64::MAX };
+    }
+    step_by_step(base, factor, n, cap)
+}
+
+/// At most until the cap is reached; a factor of 1 never gets there, and never gets anywhere else either.
+const fn step_by_step(base: u64, factor: Ratio, n: u32, cap: u64) -> u64 {
     let doubles = factor.as_basis_points() == FACTOR.as_basis_points();
     let (mut delay, mut left) = (base, n);
     while left > 0 && delay < cap {

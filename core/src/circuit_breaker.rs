@@ -527,7 +527,7 @@ where
             Ticket::new(stamp, self.start(clock))
         } else {
             // In parts, so that the healthy path's ticket needs no place in memory and stays in registers.
-            let Entry { at, stamp, rejected } = self.admit_restricted(stamp, clock);
+            let Entry { at, stamp, rejected } = self.admit_restricted(clock);
             if let Some(reason) = rejected {
                 self.observer.called(Called::Rejected);
                 return Err(Rejected::until(Policy::CircuitBreaker, reason, at));
@@ -540,12 +540,17 @@ where
 
     // Apart from the healthy path, which stays small enough to be inlined into its caller.
     #[inline(never)]
-    fn admit_restricted(&self, stamp: Stamp, clock: &impl Clock) -> Entry {
+    fn admit_restricted(&self, clock: &impl Clock) -> Entry {
+        let (stamp, until) = self.cell.read(|state| (state.stamp(), state.end()));
         if stamp.phase() == Phase::ISOLATED {
-            return Entry { at: Instant::MAX, stamp, rejected: Some(Reason::Isolated) };
+            return Entry { at: until, stamp, rejected: Some(Reason::Isolated) };
         }
         let now = clock.now();
-        let mut entry = Entry { at: now, stamp, rejected: None };
+        let mut entry = Entry { at: until, stamp, rejected: Some(Reason::Open) };
+        // So does the open one, once it has the time. `Instant::MAX` is "never".
+        if stamp.phase() == Phase::OPEN && (now < until || until == Instant::MAX) {
+            return entry;
+        }
         let live = <K::Settings<Config<T>> as SettingsCell<Config<T>>>::LIVE;
         loop {
             let mut transition = None;
