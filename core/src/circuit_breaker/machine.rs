@@ -186,7 +186,7 @@ pub struct State<M> {
 }
 
 /// What has come of the probes of a half-open breaker that have reported: counts of eight bits, in one word that is added to
-/// in one go. None overflows: those out and those judged are together no more than the trials, which fit.
+/// in one go. None overflows: with the last of the trials, of which there are 255 at most, the breaker is half-open no more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct Trial(pub(super) u32);
@@ -289,7 +289,7 @@ impl<M: Meter> State<M> {
             Phase::HALF_OPEN => {
                 let out = u32::from(self.in_flight);
                 if out < u32::from(config.probes) && out + self.trial.judged() < u32::from(config.trials) {
-                    self.in_flight = self.in_flight.wrapping_add(1);
+                    self.in_flight = self.in_flight.saturating_add(1);
                     return false;
                 }
                 // Only where the last report was judged by settings that have been replaced since.
@@ -346,7 +346,7 @@ impl<M: Meter> State<M> {
     ) {
         let counted = self.counts(config, Some(at));
         if next == Phase::CLOSED {
-            return self.enter(next, 0, M::FRESH, counted, told);
+            return self.enter(next, 0, Instant::MAX, counted, told);
         }
         let (mut reopened, mut counts, mut least) = (self.reopened, counted, least);
         if next == Phase::HALF_OPEN {
@@ -361,9 +361,7 @@ impl<M: Meter> State<M> {
         } else {
             config.trip.open_span(&Opening { configured: config.open_for, reopened, counts, at })
         };
-        let mut meter = M::FRESH;
-        meter.keep(at.after(span.max(least)));
-        self.enter(next, reopened, meter, counted, told);
+        self.enter(next, reopened, at.after(span.max(least)), counted, told);
     }
 
     /// Into another phase by hand. The time is not read for it, so what can't be counted without it is not.
@@ -375,19 +373,19 @@ impl<M: Meter> State<M> {
         told: Told<'_>,
     ) {
         let counts = self.counts(config, None);
-        let mut meter = M::FRESH;
-        if next.has_deadline() {
-            meter.keep(until);
-        }
-        self.enter(next, 0, meter, counts, told);
+        self.enter(next, 0, until, counts, told);
     }
 
     /// The one way into another phase: a new generation, and the event that tells of it, with what had been counted
     /// before.
-    fn enter(&mut self, next: Phase, reopened: u8, meter: M, counts: Counts, told: Told<'_>) {
+    fn enter(&mut self, next: Phase, reopened: u8, until: Instant, counts: Counts, told: Told<'_>) {
         let from = self.stamp.phase();
         let generation = self.stamp.generation().wrapping_add(1) % GENERATIONS;
-        self.meter = meter;
+        if next.has_deadline() {
+            self.meter.keep(until);
+        } else {
+            self.meter = M::FRESH;
+        }
         self.stamp = Stamp::new(next, generation);
         (self.reopened, self.in_flight, self.trial) = (reopened, 0, Trial::FRESH);
         if let Some(told) = told {
@@ -469,7 +467,7 @@ impl<M: Meter> State<M> {
         mut told: Told<'_>,
     ) -> Option<Settled> {
         if sample.is_none() && !report.verdict.opens() {
-            self.in_flight = self.in_flight.wrapping_sub(1);
+            self.in_flight = self.in_flight.saturating_sub(1);
             return Some(Settled::Done);
         }
         let now = report.now?;
@@ -477,7 +475,7 @@ impl<M: Meter> State<M> {
         if self.expire(config, now, told.as_deref_mut()) {
             return Some(Settled::Late);
         }
-        self.in_flight = self.in_flight.wrapping_sub(1);
+        self.in_flight = self.in_flight.saturating_sub(1);
         if let Some(sample) = sample {
             self.trial.judge(sample.failed, sample.slow || sample.took > config.trip.slow_after());
         }
@@ -568,7 +566,7 @@ impl<M: Meter> State<M> {
     }
 }
 
-/// Head: 4 bits of phase, 12 of generation, 48 of the phase's own; tail: the instant at which the phase ends.
+/// Head: the cell's own bit, 3 of phase, 12 of generation, 48 of the phase's own; tail: the instant at which the phase ends.
 impl<M: PackedMeter> Packed for State<M> {
     #[inline]
     fn pack(self) -> (u64, u64) {
