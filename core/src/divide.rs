@@ -23,29 +23,31 @@ const fn native(value: u64, by: u32) -> (u64, u32) {
     }
 }
 
-/// Bit by bit, as on paper.
-#[expect(clippy::cast_possible_truncation, reason = "cut into halves")]
+/// Bit by bit, as on paper: from the highest bit of the quotient on, of which there are few, most often.
+#[expect(clippy::cast_possible_truncation, reason = "a rest is below the divisor")]
 #[inline(never)]
 const fn by_hand(value: u64, by: u32) -> (u64, u32) {
-    let (mut high, mut low, mut rest, mut left) = ((value >> 32) as u32, value as u32, 0_u32, u64::BITS);
-    if high == 0 {
-        // Most numbers are small.
-        (high, low, left) = (low, 0, u32::BITS);
+    if by == 0 {
+        return (u64::MAX, 0);
     }
-    let mut quotient = 0_u64;
-    while left != 0 {
-        let carry = rest >> 31 != 0;
-        rest = rest << 1 | high >> 31;
-        high = high << 1 | low >> 31;
-        low <<= 1;
+    let (mut rest, mut part, mut left, mut quotient) = (value, by as u64, 0_u32, 0_u64);
+    // Not beyond the value, so that nothing overflows.
+    while part <= value >> 1 {
+        part <<= 1;
+        left = left.wrapping_add(1);
+    }
+    loop {
         quotient <<= 1;
-        if carry || rest >= by {
-            rest = rest.wrapping_sub(by);
+        if part <= rest {
+            rest = rest.wrapping_sub(part);
             quotient |= 1;
         }
+        if left == 0 {
+            return (quotient, rest as u32);
+        }
+        part >>= 1;
         left = left.wrapping_sub(1);
     }
-    (quotient, rest)
 }
 
 /// The rest of `value / by`; none over nothing.
@@ -128,7 +130,7 @@ mod tests {
 
     #[test]
     fn nothing_divides_into_the_most_there_is() {
-        assert_eq!((divide(5, 0).0, by_hand(u64::MAX, 0).0), (u64::MAX, u64::MAX));
+        assert_eq!([divide(5, 0).0, by_hand(5, 0).0, by_hand(u64::MAX, 0).0], [u64::MAX; 3]);
     }
 
     #[test]
