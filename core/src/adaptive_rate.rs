@@ -436,7 +436,7 @@ impl<K: CellKind<State>, O> AdaptiveRate<K, O> {
     /// Takes a token whose turn comes within `wait` and the longest wait; `None` where that is now. Where nothing is limited the clock is
     /// not read.
     fn take(&self, wait: impl Fn(Instant) -> Span, clock: &impl Clock) -> Result<Option<Taken>, Rejected> {
-        update_timed(&self.state, clock, |state, now| {
+        update_timed(&self.state, None, clock, |state, now| {
             if state.limit.is_none() {
                 return Some(Ok(None));
             }

@@ -32,6 +32,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::config::{ConfigError, refuse};
+use crate::math::times;
 use crate::ratio::Ratio;
 use crate::rng::share;
 use crate::time::Span;
@@ -233,35 +234,37 @@ impl Backoff {
         let delay = match self.shape {
             Shape::None => 0,
             Shape::Constant => base,
-            Shape::Linear { step } => base.saturating_add(step.as_nanos().saturating_mul(n as u64)),
+            Shape::Linear { step } => base.saturating_add(times(step.as_nanos(), n)),
             Shape::Exponential { factor } => exponential(base, factor, n, self.cap.as_nanos()),
-            Shape::Fibonacci => fibonacci(base, n),
+            Shape::Fibonacci => fibonacci(base, n, self.cap.as_nanos()),
             Shape::Table(delays) => table(delays, n),
         };
         self.capped(delay)
     }
 
     pub(crate) const fn jittered_span(&self, attempt: u32, previous: Span, random: u32) -> Span {
-        let delay = match self.jitter {
-            Jitter::Decorrelated if attempt == 0 => 0,
+        let (low, high) = match self.jitter {
+            Jitter::Decorrelated if attempt == 0 => (0, 0),
             Jitter::Decorrelated => {
                 let base = self.base.as_nanos();
                 let before = if previous.as_nanos() > base { previous.as_nanos() } else { base };
-                between(base, before.saturating_mul(3), random)
+                (base, times(before, 3))
             }
-            Jitter::None => self.span(attempt).as_nanos(),
-            Jitter::Full => between(0, self.span(attempt).as_nanos(), random),
-            Jitter::Equal => {
+            _ => {
                 let delay = self.span(attempt).as_nanos();
-                between(delay / 2, delay, random)
-            }
-            Jitter::Proportional(ratio) => {
-                let delay = self.span(attempt).as_nanos();
-                let spread = ratio.of(delay);
-                between(delay.saturating_sub(spread), delay.saturating_add(spread), random)
+                let spread = match self.jitter {
+                    Jitter::Proportional(ratio) => ratio.of(delay),
+                    _ => 0,
+                };
+                let low = match self.jitter {
+                    Jitter::Full => 0,
+                    Jitter::Equal => delay / 2,
+                    _ => delay.saturating_sub(spread),
+                };
+                (low, delay.saturating_add(spread))
             }
         };
-        self.capped(delay)
+        self.capped(between(low, high, random))
     }
 
     const fn capped(&self, delay: u64) -> Span {
@@ -300,13 +303,19 @@ const fn between(low: u64, high: u64, random: u32) -> u64 {
 }
 
 const fn exponential(base: u64, factor: Ratio, n: u32, cap: u64) -> u64 {
-    if factor.as_basis_points() == FACTOR.as_basis_points() {
+    // Where a shift of 64 bits is one instruction, and not a routine.
+    if usize::BITS >= u64::BITS && factor.as_basis_points() == FACTOR.as_basis_points() {
         return if n <= base.leading_zeros() { base.unbounded_shl(n) } else { u64::MAX };
     }
-    // At most until the cap is reached; a factor of 1 never gets there, and never gets anywhere else either.
+    step_by_step(base, factor, n, cap)
+}
+
+/// At most until the cap is reached; a factor of 1 never gets there, and never gets anywhere else either.
+const fn step_by_step(base: u64, factor: Ratio, n: u32, cap: u64) -> u64 {
+    let doubles = factor.as_basis_points() == FACTOR.as_basis_points();
     let (mut delay, mut left) = (base, n);
     while left > 0 && delay < cap {
-        let next = factor.of(delay);
+        let next = if doubles { delay.saturating_add(delay) } else { factor.of(delay) };
         if next == delay {
             break;
         }
@@ -316,13 +325,14 @@ const fn exponential(base: u64, factor: Ratio, n: u32, cap: u64) -> u64 {
     delay
 }
 
-const fn fibonacci(base: u64, n: u32) -> u64 {
-    let (mut previous, mut current, mut left) = (0_u64, 1_u64, n);
-    while left > 0 && current < u64::MAX {
+/// At most until the cap is reached, which a base of zero never does.
+const fn fibonacci(base: u64, n: u32, cap: u64) -> u64 {
+    let (mut previous, mut current, mut left) = (0_u64, base, n);
+    while left > 0 && 0 < current && current < cap {
         (previous, current) = (current, current.saturating_add(previous));
         left = left.saturating_sub(1);
     }
-    base.saturating_mul(current)
+    current
 }
 
 const fn table(delays: &'static [Duration], n: u32) -> u64 {

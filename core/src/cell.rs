@@ -51,6 +51,9 @@ pub trait SettingsCell<C: Copy> {
     /// A cell in which nothing has been replaced yet.
     const NEW: Self;
 
+    /// Whether the settings may be others than the first ones.
+    const LIVE: bool;
+
     /// Looks at the settings in force, given the first ones. `f` runs outside any lock: it may do anything, replacing
     /// them included.
     fn with<R>(&self, first: &C, f: impl FnOnce(&C) -> R) -> R;
@@ -70,6 +73,7 @@ pub struct Fixed;
 
 impl<C: Copy> SettingsCell<C> for Fixed {
     const NEW: Self = Self;
+    const LIVE: bool = false;
 
     #[inline]
     fn with<R>(&self, first: &C, f: impl FnOnce(&C) -> R) -> R {
@@ -116,6 +120,7 @@ impl<C> Fresh for Replaced<C> {
 /// Any cell of states is one of settings too.
 impl<C: Copy, T: StateCell<Replaced<C>>> SettingsCell<C> for T {
     const NEW: Self = <T as StateCell<Replaced<C>>>::NEW;
+    const LIVE: bool = true;
 
     /// On a copy, so that `f` runs outside the cell.
     fn with<R>(&self, first: &C, f: impl FnOnce(&C) -> R) -> R {
@@ -176,12 +181,33 @@ impl<S: Fresh> StateCell<S> for RefCell<S> {
 
     #[inline]
     fn update<R>(&self, mut f: impl FnMut(&mut S) -> R) -> R {
-        match self.try_borrow_mut() {
-            Ok(mut state) => f(&mut state),
+        let (mut borrowed, mut own) = (self.try_borrow_mut(), None);
+        match &mut borrowed {
             // `f` came back to the cell it runs in, against the contract: it finds a state of its own.
-            Err(_) => f(&mut { S::FRESH }),
+            Err(_) if size_of::<S>() <= SMALL => f(&mut { S::FRESH }),
+            // One call of `f` for both, so that a chip has its code once.
+            borrowed => f(borrowed.as_deref_mut().unwrap_or_else(|_| astray(&mut own))),
         }
     }
+
+    #[inline]
+    fn read<R>(&self, f: impl Fn(&S) -> R) -> R {
+        match self.try_borrow() {
+            Ok(state) => f(&state),
+            Err(_) => f(&S::FRESH),
+        }
+    }
+}
+
+/// What changes a state of so many bytes is so small itself that two copies of it, one of them of a fresh state, take less room than
+/// the choice of a state.
+const SMALL: usize = 12;
+
+// Opaque, or the compiler would make two copies after all.
+#[cold]
+#[inline(never)]
+fn astray<S: Fresh>(own: &mut Option<S>) -> &mut S {
+    own.insert(S::FRESH)
 }
 
 /// Any chip, interrupts included: each update is one short critical section.
@@ -213,18 +239,24 @@ impl<S: Fresh> StateCell<S> for critical_section::Mutex<RefCell<S>> {
     fn update<R>(&self, f: impl FnMut(&mut S) -> R) -> R {
         critical_section::with(|section| self.borrow(section).update(f))
     }
+
+    #[inline]
+    fn read<R>(&self, f: impl Fn(&S) -> R) -> R {
+        critical_section::with(|section| self.borrow(section).read(f))
+    }
 }
 
 /// Updates a cell with a transition that may need the time.
 ///
-/// `f` gets `None` first and answers `None`, with the state untouched, when it can't go on without the time. Only then
+/// `now` is the time, where it has been read. Without it `f` gets `None` first and answers `None`, with the state untouched, when it can't go on without the time. Only then
 /// the clock is read, once and outside the cell, and `f` runs again.
+#[inline]
 pub(crate) fn update_timed<S, R>(
     cell: &impl StateCell<S>,
-    clock: &impl Clock,
+    mut now: Option<Instant>,
+    clock: &(impl Clock + ?Sized),
     mut f: impl FnMut(&mut S, Option<Instant>) -> Option<R>,
 ) -> R {
-    let mut now = None;
     loop {
         if let Some(result) = cell.update(|state| f(state, now)) {
             return result;
@@ -261,7 +293,7 @@ mod tests {
     fn an_update_that_never_asks_for_the_time_does_not_read_the_clock() {
         let cell = <RefCell<Count> as StateCell<Count>>::NEW;
         let clock = Meddling(&cell, Cell::new(0));
-        let result = update_timed(&cell, &clock, |state, _| {
+        let result = update_timed(&cell, None, &clock, |state, _| {
             *state = Count(3);
             Some("done")
         });
@@ -272,7 +304,7 @@ mod tests {
     fn an_update_that_needs_the_time_reads_it_once_outside_the_cell_and_starts_again_from_what_it_finds() {
         let cell = <RefCell<Count> as StateCell<Count>>::NEW;
         let clock = Meddling(&cell, Cell::new(0));
-        let result = update_timed(&cell, &clock, |state, now| {
+        let result = update_timed(&cell, None, &clock, |state, now| {
             let now = now?;
             state.0 = state.0.saturating_add(1);
             Some(now)

@@ -139,7 +139,7 @@ use core::mem::ManuallyDrop;
 use core::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::cell::{CellKind, Fresh, Replaceable, SettingsCell, StateCell, update_timed};
+use crate::cell::{CellKind, Replaceable, SettingsCell, StateCell, update_timed};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::failure::{Policy, Reason, Rejected};
 use crate::observe::{Called, Observer};
@@ -151,14 +151,14 @@ mod machine;
 mod totals;
 pub mod trip;
 
-use machine::{Admission, Change, Glance, Phase, Report, Settled, Ticket};
+use machine::{Entry, Glance, Phase, Report, Settled, Stamp, Ticket, Told};
 
 pub use layer::BreakerState;
 pub use machine::State;
 pub use totals::{Count, Totals};
 pub use trip::{
     AverageOfCalls, AverageOverTime, ConsecutiveFailures, CountBased, Counts, FailureMeter, FailureRate, Growing,
-    OpenTime, Opening, PackedMeter, Sample, TimeBased, Trip,
+    Meter, OpenTime, Opening, PackedMeter, Sample, TimeBased, Trip,
 };
 
 /// How long a breaker stays open, unless said otherwise.
@@ -187,17 +187,21 @@ pub struct Config<T = ConsecutiveFailures> {
     trip: T,
     open_for: Span,
     half_open_for: Span,
-    /// Whether half-open takes as long as the open period instead.
-    half_open_as_open: bool,
-    /// Whether half-open waits for all its trials before it decides.
-    full_trial: bool,
     /// An abandoned call that ran for longer than this counts as a failure.
     abandoned_after: Span,
     // More than a byte, so that too many are found out; see `counted`.
     successes: u16,
     trials: u16,
     probes: u16,
+    flags: u8,
 }
+
+/// Half-open takes as long as the open period.
+const HALF_OPEN_AS_OPEN: u8 = 1;
+/// Half-open waits for all its trials before it decides.
+const FULL_TRIAL: u8 = 1 << 1;
+/// Some abandoned calls count as failures and some don't, so that it matters how long each takes.
+const ABANDONED_TIMED: u8 = 1 << 2;
 
 /// A number of probes as the settings keep it: what is above the range of the type stays above that of the counter.
 #[expect(clippy::cast_possible_truncation, reason = "looked at just before")]
@@ -213,12 +217,11 @@ impl Config {
             trip: ConsecutiveFailures::DEFAULT,
             open_for: Span::of(OPEN_FOR),
             half_open_for: Span::MAX,
-            half_open_as_open: true,
-            full_trial: false,
             abandoned_after: Span::MAX,
             successes: counted(PROBES),
             trials: counted(PROBES),
             probes: counted(PROBES),
+            flags: HALF_OPEN_AS_OPEN,
         }
     }
 }
@@ -233,19 +236,8 @@ impl<T: Copy> Config<T> {
     /// With another trip condition.
     #[must_use]
     pub const fn with_trip<U: Copy>(self, trip: U) -> Config<U> {
-        let Self { trip: _, open_for, half_open_for, half_open_as_open, full_trial, .. } = self;
-        let Self { abandoned_after, successes, trials, probes, .. } = self;
-        Config {
-            trip,
-            open_for,
-            half_open_for,
-            half_open_as_open,
-            full_trial,
-            abandoned_after,
-            successes,
-            trials,
-            probes,
-        }
+        let Self { trip: _, open_for, half_open_for, abandoned_after, successes, trials, probes, flags } = self;
+        Config { trip, open_for, half_open_for, abandoned_after, successes, trials, probes, flags }
     }
 
     /// Stays open for this long. Zero is for breakers with a half-open deadline of their own: the next call after the
@@ -305,8 +297,12 @@ impl<T: Copy> Config<T> {
     /// Waits until all trials have reported before it decides, instead of deciding as soon as the verdict is certain.
     /// An ignored or abandoned probe makes room for another one.
     #[must_use]
-    pub const fn with_full_trial(mut self) -> Self {
-        self.full_trial = true;
+    pub const fn with_full_trial(self) -> Self {
+        self.flagged(FULL_TRIAL, true)
+    }
+
+    const fn flagged(mut self, flag: u8, set: bool) -> Self {
+        self.flags = if set { self.flags | flag } else { self.flags & !flag };
         self
     }
 
@@ -320,8 +316,8 @@ impl<T: Copy> Config<T> {
     /// Opens again when no verdict was reached after this long in half-open.
     #[must_use]
     pub const fn with_half_open_for(mut self, deadline: Duration) -> Self {
-        (self.half_open_for, self.half_open_as_open) = (Span::of(deadline), false);
-        self
+        self.half_open_for = Span::of(deadline);
+        self.flagged(HALF_OPEN_AS_OPEN, false)
     }
 
     /// Waits for the probes' verdict for ever. A probe that never returns then holds its slot for ever too.
@@ -338,7 +334,8 @@ impl<T: Copy> Config<T> {
             Abandoned::Failure => Span::ZERO,
             Abandoned::FailureAfter(limit) => Span::of(limit),
         };
-        self
+        let timed = !self.abandoned_after.is_zero() && !self.abandoned_after.is_max();
+        self.flagged(ABANDONED_TIMED, timed)
     }
 }
 
@@ -370,7 +367,7 @@ impl<T: Copy + Trip> Config<T> {
         if self.half_open_for.is_zero() {
             return Err(refuse!("half_open_for", "is zero: no probe could ever report"));
         }
-        if self.open_for.is_zero() && self.half_open_as_open {
+        if self.open_for.is_zero() && self.is(HALF_OPEN_AS_OPEN) {
             return Err(refuse!(
                 "open_for",
                 "is zero, and with it half-open, which lasts as long: no probe could ever report"
@@ -379,25 +376,13 @@ impl<T: Copy + Trip> Config<T> {
         Ok(())
     }
 
-    fn open_span(&self, opening: &Opening) -> Span {
-        self.trip.open_span(opening)
-    }
-
-    /// Never zero, as full jitter, a table or a function may have it where it is as long as the open period:
-    /// half-open would be over before its first probe, and so on in circles.
-    fn half_open_span(&self, reopened: u8, now: Instant) -> Span {
-        if self.half_open_as_open {
-            let opening = Opening { configured: self.open_for, reopened, counts: Counts::default(), at: now };
-            self.open_span(&opening).max(Span::from_nanos(1))
-        } else {
-            self.half_open_for
-        }
+    const fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
     }
 
     /// Whether it matters how long a call takes.
     fn is_timed(&self) -> bool {
-        let limited = !self.abandoned_after.is_zero() && self.abandoned_after != Span::MAX;
-        limited || self.trip.slow_after() != Span::MAX
+        self.is(ABANDONED_TIMED) || self.trip.slow_after() != Span::MAX
     }
 }
 
@@ -537,16 +522,17 @@ where
     #[inline]
     fn admit(&self, clock: &impl Clock) -> Result<Ticket, Rejected> {
         // The healthy path only reads: one load, no clock.
-        let ticket = match self.cell.read(State::admits_all) {
-            Some(generation) => Ticket::new(generation, false, self.start(clock)),
+        let stamp = self.cell.read(State::stamp);
+        let ticket = if stamp.admits_all() {
+            Ticket::new(stamp, self.start(clock))
+        } else {
             // In parts, so that the healthy path's ticket needs no place in memory and stays in registers.
-            None => match self.admit_restricted(clock) {
-                Ok((generation, probe, started)) => Ticket::new(generation, probe, started),
-                Err(rejected) => {
-                    self.observer.called(Called::Rejected);
-                    return Err(rejected);
-                }
-            },
+            let Entry { at, stamp, rejected } = self.admit_restricted(clock);
+            if let Some(reason) = rejected {
+                self.observer.called(Called::Rejected);
+                return Err(Rejected::until(Policy::CircuitBreaker, reason, at));
+            }
+            Ticket::new(stamp, at)
         };
         self.observer.called(Called::Admitted);
         Ok(ticket)
@@ -554,21 +540,27 @@ where
 
     // Apart from the healthy path, which stays small enough to be inlined into its caller.
     #[inline(never)]
-    fn admit_restricted(&self, clock: &impl Clock) -> Result<(u16, bool, Instant), Rejected> {
-        if self.cell.read(|state| matches!(state.phase, Phase::Isolated)) {
-            return Err(Rejected::new(Policy::CircuitBreaker, Reason::Isolated));
+    fn admit_restricted(&self, clock: &impl Clock) -> Entry {
+        let (stamp, until) = self.cell.read(|state| (state.stamp(), state.end()));
+        if stamp.phase() == Phase::ISOLATED {
+            return Entry { at: until, stamp, rejected: Some(Reason::Isolated) };
         }
         let now = clock.now();
-        // So does the open one, once it has the time.
-        if let Some(rejected) = self.cell.read(|state| state.still_open(now)) {
-            return Err(rejected);
+        let mut entry = Entry { at: until, stamp, rejected: Some(Reason::Open) };
+        // So does the open one, once it has the time. `Instant::MAX` is "never".
+        if stamp.phase() == Phase::OPEN && (now < until || until == Instant::MAX) {
+            return entry;
         }
+        let live = <K::Settings<Config<T>> as SettingsCell<Config<T>>>::LIVE;
         loop {
-            match self.configured(|config| self.cell.update(|state| state.admit(config, now))) {
-                Admission::Admitted { generation, probe } => return Ok((generation, probe, now)),
-                Admission::Rejected(rejected) => return Err(rejected),
-                Admission::Again(change) => self.tell(Some(change)),
+            let mut transition = None;
+            let again = self.configured(|config| {
+                self.cell.update(|state| state.admit(config, now, &mut entry, live, self.told(&mut transition)))
+            });
+            if !again {
+                return entry;
             }
+            self.tell(transition);
         }
     }
 
@@ -589,55 +581,90 @@ where
             (good && self.cell.read(|state| state.is_unmoved_by_success(config, ticket)), now)
         });
         let called = Called::Recorded(verdict.outcome());
-        match (unmoved, now) {
-            (true, _) => self.observer.called(called),
-            (false, Some(now)) => self.record(ticket, verdict, called, &now),
-            (false, None) => self.record(ticket, verdict, called, clock),
+        if unmoved {
+            self.observer.called(called);
+        } else {
+            match now {
+                Some(now) => self.record(ticket, verdict, called, &now),
+                None => self.record(ticket, verdict, called, clock),
+            }
         }
     }
 
-    /// `called` is what the observer is told of a report that counts. Where it matters how long the call took, the
-    /// clock has been read and is an instant.
+    /// `called` is what the observer is told of a report that counts. Where the clock has been read, it is an instant: any
+    /// clock will do, so that a chip has the code once.
     #[inline(never)]
     fn record(&self, ticket: Ticket, verdict: Verdict, called: Called, clock: &impl Clock) {
         self.configured(|config| {
             let timed = config.trip.slow_after() != Span::MAX && verdict.outcome() != Outcome::Ignored;
-            let report = Report { verdict, took: if timed { ticket.took(clock.now()) } else { Span::ZERO } };
-            // Most often the breaker is closed and stays so: that needs neither the time nor an event.
-            let settled = match self.cell.update(|state| state.settle_closed(config, ticket, report)) {
-                Glance::Done => return self.observer.called(called),
-                Glance::Late => Settled::Late,
-                Glance::NotYet => {
-                    update_timed(&self.cell, clock, |state, now| state.settle(config, ticket, report, now))
+            let (mut now, stamp) = (timed.then(|| clock.now()), ticket.stamp());
+            let took = now.map_or(Span::ZERO, |now| ticket.took(now));
+            // Most often the breaker is closed and stays so: that needs no event, and the time only where that counts.
+            let glance = loop {
+                match self.cell.update(|state| state.glance(config, stamp, &verdict, took, now)) {
+                    Glance::When if now.is_none() => now = Some(clock.now()),
+                    glance => break glance,
                 }
             };
-            match settled {
-                Settled::Unrecorded => {}
-                // Giving up late is no outcome.
-                late if late.is_late() && verdict.outcome() != Outcome::Ignored => self.observer.called(Called::Late),
-                _ => self.observer.called(called),
-            }
-            if let Settled::Changed(change) = settled {
-                self.tell(Some(change));
+            match glance {
+                Glance::Done => self.observer.called(called),
+                Glance::Late => self.conclude(Settled::Late, &verdict, called, None),
+                Glance::When | Glance::NotYet => self.record_change(stamp, &verdict, took, now, called, clock),
             }
         });
     }
 
+    /// Records what may change the state.
+    // Apart, so that what happens most often needs little of the stack.
+    #[inline(never)]
+    fn record_change(
+        &self,
+        stamp: Stamp,
+        verdict: &Verdict,
+        took: Span,
+        now: Option<Instant>,
+        called: Called,
+        clock: &impl Clock,
+    ) {
+        let mut transition = None;
+        let mut report = Report { stamp, verdict: *verdict, took, least: verdict.hint_or_zero(), now };
+        let settled = self.configured(|config| {
+            update_timed(&self.cell, report.now, clock, |state, now| {
+                report.now = now;
+                state.settle(config, &report, self.told(&mut transition))
+            })
+        });
+        self.conclude(settled, verdict, called, transition);
+    }
+
+    #[inline]
+    fn conclude(&self, settled: Settled, verdict: &Verdict, called: Called, transition: Option<Transition>) {
+        match settled {
+            Settled::Unrecorded => {}
+            // Giving up late is no outcome.
+            Settled::Late if verdict.outcome() != Outcome::Ignored => self.observer.called(Called::Late),
+            _ => self.observer.called(called),
+        }
+        self.tell(transition);
+    }
+
     /// Reports for a ticket whose call was cancelled, panicked or was forgotten.
     fn abandon(&self, ticket: Ticket, clock: &impl Clock) {
-        let failed = Called::Recorded(Outcome::Failure);
-        let (limit, timed) = self.configured(|config| (config.abandoned_after, config.trip.slow_after() != Span::MAX));
-        match limit {
-            Span::MAX => self.record(ticket, Verdict::IGNORED, Called::Abandoned, clock),
-            Span::ZERO if !timed => self.record(ticket, Verdict::TRANSIENT, failed, clock),
-            limit => {
-                let now = clock.now();
-                if limit.is_zero() || ticket.took(now) > limit {
-                    self.record(ticket, Verdict::TRANSIENT, failed, &now);
-                } else {
-                    self.record(ticket, Verdict::IGNORED, Called::Abandoned, &now);
-                }
-            }
+        let (limit, timed) = self.configured(|config| (config.abandoned_after, config.is(ABANDONED_TIMED)));
+        if timed {
+            let now = clock.now();
+            self.give_up(ticket, ticket.took(now) > limit, &now);
+        } else {
+            self.give_up(ticket, limit.is_zero(), clock);
+        }
+    }
+
+    #[inline]
+    fn give_up(&self, ticket: Ticket, failed: bool, clock: &impl Clock) {
+        if failed {
+            self.record(ticket, Verdict::TRANSIENT, Called::Recorded(Outcome::Failure), clock);
+        } else {
+            self.record(ticket, Verdict::IGNORED, Called::Abandoned, clock);
         }
     }
 
@@ -648,8 +675,9 @@ where
             return;
         }
         let now = clock.now();
-        let change = self.configured(|config| self.cell.update(|state| state.expire(config, now)));
-        self.tell(change);
+        self.change(|state, config, told| {
+            state.expire(config, now, told);
+        });
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
@@ -659,36 +687,35 @@ where
 
     /// Holds the breaker open until another state is chosen by hand.
     pub fn isolate(&self) {
-        self.force(Phase::Isolated);
+        self.force(Phase::ISOLATED, Instant::MAX);
     }
 
     /// Switches the breaker off: everything passes and nothing is counted.
     pub fn disable(&self) {
-        self.force(Phase::Disabled);
+        self.force(Phase::DISABLED, Instant::MAX);
     }
 
     /// Lets everything pass but keeps counting, and reports when the breaker would have opened: a [dry
     /// run](self#dry-run).
     pub fn observe_only(&self) {
-        self.force(Phase::MetricsOnly { meter: T::Meter::FRESH, tripped: false });
+        self.force(Phase::METRICS_ONLY, Instant::MAX);
     }
 
     /// Closes the breaker and forgets what was counted.
     pub fn reset(&self) {
-        self.force(Phase::Closed { meter: T::Meter::FRESH });
+        self.force(Phase::CLOSED, Instant::MAX);
     }
 
     /// Opens the breaker until the given instant.
     pub fn open_until(&self, until: Instant) {
-        self.force(Phase::Open { until, reopened: 0 });
+        self.force(Phase::OPEN, until);
     }
 
     /// Makes the breaker half-open with all its probes to come, whatever state it is in. The half-open deadline
     /// counts from now; how often in a row it has reopened stays.
     pub fn half_open(&self, clock: &impl Clock) {
         let now = clock.now();
-        let change = self.configured(|config| self.cell.update(|state| Some(state.half_open(config, now))));
-        self.tell(change);
+        self.change(|state, config, told| state.pass(Phase::HALF_OPEN, now, Span::ZERO, config, told));
     }
 
     /// The state as the last call left it.
@@ -701,7 +728,7 @@ where
         let (state, now) = (self.peek(), clock.now());
         Snapshot {
             state: state.kind(),
-            generation: state.generation,
+            generation: state.stamp().generation(),
             reopened: state.reopened(),
             counts: self.configured(|config| state.counts(config, Some(now))),
             probes: state.in_flight(),
@@ -714,20 +741,33 @@ where
         &self.observer
     }
 
-    fn force(&self, phase: Phase<T::Meter>) {
-        let change = self.configured(|config| {
-            self.cell.update(|state| {
-                let counts = state.counts(config, None);
-                Some(state.enter(phase, counts))
-            })
-        });
-        self.tell(change);
+    fn force(&self, phase: Phase, until: Instant) {
+        self.change(|state, config, told| state.force(config, phase, until, told));
+    }
+
+    /// Changes the state, perhaps, and tells of it.
+    #[inline]
+    fn change(&self, f: impl Fn(&mut State<T::Meter>, &Config<T>, Told<'_>)) {
+        let mut transition = None;
+        self.configured(|config| self.cell.update(|state| f(state, config, self.told(&mut transition))));
+        self.tell(transition);
+    }
+
+    /// Where the machine tells of a transition, if anybody listens. The cell may run an update again, which then has changed
+    /// nothing yet.
+    #[inline]
+    fn told<'a>(&self, transition: &'a mut Option<Transition>) -> Told<'a> {
+        if !self.observer.listens() {
+            return None;
+        }
+        *transition = None;
+        Some(transition)
     }
 
     #[inline]
-    fn tell(&self, change: Option<Change>) {
-        if let Some(change) = change {
-            self.observer.observe(&change.into());
+    fn tell(&self, transition: Option<Transition>) {
+        if let Some(transition) = transition {
+            self.observer.observe(&transition);
         }
     }
 }
@@ -746,11 +786,11 @@ where
     /// outcome. A call that is being counted at this very moment counts by the settings that it began with.
     pub fn reconfigure(&self, config: Valid<Config<T>>, clock: &impl Clock) {
         let (config, now) = (config.get(), clock.now());
-        let mut change = None;
+        let mut transition = None;
         self.settings.replace(&self.config, config, |from| {
-            change = self.cell.update(|state| state.reconfigure(from, &config, now));
+            self.cell.update(|state| state.reconfigure(from, &config, now, self.told(&mut transition)));
         });
-        self.tell(change);
+        self.tell(transition);
     }
 }
 

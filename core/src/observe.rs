@@ -20,6 +20,12 @@ pub trait Observer<Event> {
     /// Takes note of an event. It must not block; it may call back into the policy.
     fn observe(&self, event: &Event);
 
+    /// Whether it takes note of events at all: where it never does, none need be made. By default it does.
+    #[inline]
+    fn listens(&self) -> bool {
+        true
+    }
+
     /// Takes note of a call that passed through a circuit breaker, or did not. By default it doesn't, and that costs nothing: to
     /// count every call is to write for every call.
     fn called(&self, _: Called) {}
@@ -44,6 +50,11 @@ pub enum Called {
 
 impl<Event> Observer<Event> for () {
     fn observe(&self, _: &Event) {}
+
+    #[inline]
+    fn listens(&self) -> bool {
+        false
+    }
 }
 
 impl<Event, F: Fn(&Event)> Observer<Event> for F {

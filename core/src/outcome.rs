@@ -24,7 +24,7 @@ pub struct Verdict {
     flags: u8,
     // What a retry costs a quota that has several prices; 0 is the quota's own.
     cost: u16,
-    // `Span::MAX` stands for "no hint": it keeps the verdict in a few words, and a hint of 584 years is none.
+    // Zero where there is none.
     hint: Span,
 }
 
@@ -34,6 +34,8 @@ const OPENS: u8 = 1 << 2;
 /// The hint is the delay, and not only a lower bound of it.
 const EXACT: u8 = 1 << 3;
 const THROTTLED: u8 = 1 << 4;
+/// There is a hint, and it is a lower bound.
+const HINTED: u8 = 1 << 5;
 
 impl Verdict {
     /// A success.
@@ -46,7 +48,7 @@ impl Verdict {
     pub const IGNORED: Self = Self::of(Outcome::Ignored, false);
 
     const fn of(outcome: Outcome, retryable: bool) -> Self {
-        Self { outcome, flags: if retryable { RETRYABLE } else { 0 }, cost: 0, hint: Span::MAX }
+        Self { outcome, flags: if retryable { RETRYABLE } else { 0 }, cost: 0, hint: Span::ZERO }
     }
 
     const fn flagged(mut self, flag: u8, set: bool) -> Self {
@@ -58,18 +60,23 @@ impl Verdict {
     /// breaker's open period.
     #[must_use]
     pub const fn with_retry_after(self, wait: Duration) -> Self {
-        self.hinted(Span::of(wait), false)
+        // A hint of 584 years is none.
+        match Span::of(wait) {
+            Span::MAX => self.hinted(Span::ZERO, 0),
+            wait => self.hinted(wait, HINTED),
+        }
     }
 
     /// The same verdict with the delay before the next attempt, in place of the backoff's.
     #[must_use]
     pub const fn with_delay(self, delay: Duration) -> Self {
-        self.hinted(Span::of(delay), true)
+        self.hinted(Span::of(delay), EXACT)
     }
 
-    const fn hinted(mut self, hint: Span, exact: bool) -> Self {
+    const fn hinted(mut self, hint: Span, flag: u8) -> Self {
         self.hint = hint;
-        self.flagged(EXACT, exact)
+        self.flags = self.flags & !(EXACT | HINTED) | flag;
+        self
     }
 
     /// The same verdict, retryable or not.
@@ -165,7 +172,13 @@ impl Verdict {
     }
 
     pub(crate) const fn hint(&self) -> Option<Span> {
-        if self.flags & EXACT != 0 || self.hint.as_nanos() == Span::MAX.as_nanos() { None } else { Some(self.hint) }
+        if self.flags & HINTED != 0 { Some(self.hint) } else { None }
+    }
+
+    /// The lower bound that the server asked for; zero where it did not.
+    #[inline]
+    pub(crate) const fn hint_or_zero(&self) -> Span {
+        if self.flags & EXACT != 0 { Span::ZERO } else { self.hint }
     }
 }
 

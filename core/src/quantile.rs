@@ -34,6 +34,7 @@
 use core::time::Duration;
 
 use crate::cell::Fresh;
+use crate::math::divide;
 use crate::ratio::Ratio;
 use crate::time::Span;
 
@@ -133,10 +134,11 @@ impl Sketch {
         self.total == 0
     }
 
-    /// How many values may exceed the quantile: a product of 16 by 14 bits, and one division of 32.
+    /// How many values may exceed the quantile: a product of 16 by 14 bits, and one division.
     fn allowed(&self, quantile: Ratio) -> u16 {
         const WHOLE: u32 = Ratio::ONE.as_basis_points();
-        let exceed = u32::from(self.total).saturating_mul(WHOLE.saturating_sub(quantile.as_basis_points())) / WHOLE;
+        let exceed = u32::from(self.total).saturating_mul(WHOLE.saturating_sub(quantile.as_basis_points()));
+        let (exceed, _) = divide(exceed.into(), WHOLE);
         u16::try_from(exceed).unwrap_or(u16::MAX)
     }
 

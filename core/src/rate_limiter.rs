@@ -56,7 +56,7 @@ use crate::cell::{CellKind, Fresh, Packed, Replaceable, SettingsCell, StateCell}
 use crate::config::{ConfigError, Valid, refuse};
 use crate::executor::Executor;
 use crate::failure::{Policy, Reason, Rejected};
-use crate::math::divide;
+use crate::math::{divide_wide, times};
 use crate::time::{Clock, Instant, Span};
 use crate::timeout::poll_deadline;
 
@@ -166,7 +166,7 @@ impl Config {
     }
 
     const fn times(&self, permits: u32) -> Span {
-        Span::from_nanos(self.interval.as_nanos().saturating_mul(permits as u64))
+        Span::from_nanos(times(self.interval.as_nanos(), permits))
     }
 
     /// How far ahead of the clock the arrival time may be: a full burst taken, and a full queue. A clock that stepped back
@@ -263,10 +263,10 @@ impl Arrival {
         let (tolerance, interval) = (config.tolerance.as_nanos(), config.interval.as_nanos().max(1));
         let permits = |permits: u64| i64::try_from(permits).unwrap_or(i64::MAX);
         match tolerance.checked_sub(ahead) {
-            Some(left) => permits(divide(left, interval)),
+            Some(left) => permits(divide_wide(left, interval).0),
             None => {
-                permits(divide(ahead.saturating_sub(tolerance).saturating_add(interval).saturating_sub(1), interval))
-                    .saturating_neg()
+                let beyond = ahead.saturating_sub(tolerance).saturating_add(interval).saturating_sub(1);
+                permits(divide_wide(beyond, interval).0).saturating_neg()
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::math::{divide, times};
+
 /// A ratio in hundredths of a percent (1 / 10,000).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -36,27 +38,22 @@ impl Ratio {
 
     /// `value` times this ratio, rounded down, saturating.
     ///
-    /// Exact, and by 32-bit divisions only: a 64-bit division is a routine of 400 instructions on a small chip.
+    /// Exact: the whole parts and the rest apart.
     pub(crate) const fn of(self, value: u64) -> u64 {
-        let (whole, part) = (self.0 / Self::WHOLE, self.0 % Self::WHOLE);
-        let times = value.saturating_mul(whole as u64);
-        if part == 0 {
-            return times;
-        }
-        let (mut quotient, mut remainder, mut shift) = (0_u64, 0_u32, u64::BITS);
-        while shift != 0 {
-            shift = shift.saturating_sub(16);
-            let digit = (remainder << 16) | (value.unbounded_shr(shift) & 0xFFFF) as u32;
-            quotient = (quotient << 16) | (digit / Self::WHOLE) as u64;
-            remainder = digit % Self::WHOLE;
-        }
-        // A part is below the whole, and so is a remainder: nothing saturates before the result does.
-        let rest = remainder.saturating_mul(part) / Self::WHOLE;
-        times.saturating_add(quotient.saturating_mul(part as u64)).saturating_add(rest as u64)
+        let (whole, rest) = divide(value, Self::WHOLE);
+        // A rest is below 2^14, so that its product fits.
+        let (part, _) = divide((rest as u64).saturating_mul(self.0 as u64), Self::WHOLE);
+        times(whole, self.0).saturating_add(part)
     }
 
     pub(crate) const fn is_share(self) -> bool {
         self.0 <= Self::WHOLE
+    }
+
+    /// The same for a share of a few, up to 65,535 and at least one: the products fit 32 bits.
+    pub(crate) const fn reached_by_few(self, part: u32, whole: u32) -> bool {
+        debug_assert!(self.is_share() && part <= 0xFFFF && whole <= 0xFFFF, "it is for a share of few");
+        part.wrapping_mul(Self::WHOLE) >= self.0.wrapping_mul(whole)
     }
 
     /// `part / whole >= self`, exactly; false for an empty whole.
@@ -89,6 +86,16 @@ mod tests {
         assert!(!Ratio::basis_points(3334).reached_by(1, 3));
         assert!(!Ratio::ZERO.reached_by(0, 0));
         assert!(Ratio::ONE.reached_by(u32::MAX, u32::MAX));
+    }
+
+    #[test]
+    fn of_a_few_it_is_reached_as_of_many() {
+        let mut rng = crate::rng::Rng::new(3);
+        for _ in 0..10_000 {
+            let (ratio, whole) = (Ratio(rng.next() % 10_001), rng.next() % 0xFFFF + 1);
+            let part = if rng.next() & 1 == 0 { rng.next() % (whole + 1) } else { whole * ratio.0 / 10_000 };
+            assert_eq!(ratio.reached_by_few(part, whole), ratio.reached_by(part, whole), "{part} of {whole}");
+        }
     }
 
     #[test]

@@ -95,8 +95,9 @@ impl Config {
 
     /// Looks back this far.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "ten buckets")]
     pub const fn with_period(mut self, period: Duration) -> Self {
-        self.bucket = Span::from_nanos(divide(Span::of(period).as_nanos(), BUCKETS as u64));
+        self.bucket = Span::from_nanos(divide(Span::of(period).as_nanos(), BUCKETS as u32).0);
         self
     }
 
@@ -145,10 +146,12 @@ impl Config {
     #[must_use]
     pub fn probability(&self, requests: u32, accepts: u32) -> Ratio {
         let whole = u64::from(Ratio::ONE.as_basis_points());
+        // So that there is one more.
+        let requests = requests.min(u32::MAX.saturating_sub(1));
         // In hundredths of a percent of a call: 2^32 of them times 10,000 fit.
         let sent = u64::from(requests).saturating_mul(whole);
         let accepted = self.multiplier.of(u64::from(accepts).saturating_mul(whole));
-        let share = sent.saturating_sub(accepted).checked_div(u64::from(requests).saturating_add(1)).unwrap_or(0);
+        let (share, _) = divide(sent.saturating_sub(accepted), requests.saturating_add(1));
         let share = u32::try_from(share).unwrap_or(u32::MAX);
         Ratio::basis_points(root(share, self.aggression).min(self.most.as_basis_points()))
     }

@@ -5,7 +5,9 @@
 
 use core::time::Duration;
 
-const NANOS_PER_SEC: u64 = 1_000_000_000;
+use crate::math::{divide, times};
+
+const NANOS_PER_SEC: u32 = 1_000_000_000;
 
 /// A point on a clock's own time line: nanoseconds since that clock's start.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -27,7 +29,7 @@ impl Instant {
     /// The instant `millis` milliseconds after the clock's start, saturating.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
-        Self(millis.saturating_mul(1_000_000))
+        Self(times(millis, 1_000_000))
     }
 
     /// Nanoseconds since the clock's start.
@@ -45,7 +47,7 @@ impl Instant {
     /// How long after `earlier` this instant is; zero when it is not after it.
     #[must_use]
     pub const fn saturating_duration_since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Span(self.0.saturating_sub(earlier.0)).duration()
     }
 
     pub(crate) const fn after(self, span: Span) -> Self {
@@ -70,7 +72,7 @@ impl Span {
     /// This long.
     #[must_use]
     pub const fn of(span: Duration) -> Self {
-        let whole = span.as_secs().saturating_mul(NANOS_PER_SEC);
+        let whole = times(span.as_secs(), NANOS_PER_SEC);
         Self(whole.saturating_add(span.subsec_nanos() as u64))
     }
 
@@ -85,11 +87,17 @@ impl Span {
     /// As a [`Duration`].
     #[must_use]
     pub const fn duration(self) -> Duration {
-        Duration::from_nanos(self.0)
+        let (secs, nanos) = divide(self.0, NANOS_PER_SEC);
+        // Always: it is a rest. Said, so that no panic is linked for it.
+        if nanos < NANOS_PER_SEC { Duration::new(secs, nanos) } else { Duration::MAX }
     }
 
     pub(crate) const fn is_zero(self) -> bool {
         self.0 == 0
+    }
+
+    pub(crate) const fn is_max(self) -> bool {
+        self.0 == u64::MAX
     }
 }
 

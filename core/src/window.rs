@@ -20,8 +20,11 @@
 //! assert_eq!(lately.sum(second, Instant::from_millis(10_000)).failures, 0);
 //! ```
 
+use core::fmt;
+
 use crate::cell::Fresh;
-use crate::circuit_breaker::Counts;
+use crate::circuit_breaker::{Counts, Meter};
+use crate::math::divide_wide;
 use crate::time::{Instant, Span};
 
 /// The last calls, two bits each: whether it failed, and whether it was slow. `WORDS` words of 32 calls are the most it holds.
@@ -97,6 +100,19 @@ impl<const WORDS: usize> Default for CountWindow<WORDS> {
 
 impl<const WORDS: usize> Fresh for CountWindow<WORDS> {
     const FRESH: Self = Self::new();
+}
+
+/// The instant takes the place of two of the counts.
+impl<const WORDS: usize> Meter for CountWindow<WORDS> {
+    #[expect(clippy::cast_possible_truncation, reason = "cut into halves")]
+    fn keep(&mut self, until: Instant) {
+        let nanos = until.as_nanos();
+        self.counts = Counts { calls: nanos as u32, failures: (nanos >> 32) as u32, slow: 0 };
+    }
+
+    fn kept(&self) -> Instant {
+        Instant::from_nanos(u64::from(self.counts.failures) << 32 | u64::from(self.counts.calls))
+    }
 }
 
 const fn place(index: u32) -> (usize, u32) {
@@ -227,10 +243,7 @@ const fn is_before(now: Instant, ends: Instant) -> bool {
 
 /// When the bucket of this instant ends.
 const fn end_of_bucket(length: Span, now: Instant) -> Instant {
-    let into = match now.as_nanos().checked_rem(length.as_nanos()) {
-        Some(into) => into,
-        None => 0,
-    };
+    let (_, into) = divide_wide(now.as_nanos(), length.as_nanos());
     Instant::from_nanos(now.as_nanos().saturating_sub(into)).after(length)
 }
 
@@ -242,6 +255,16 @@ impl<A: Accumulate, const BUCKETS: usize> Default for TimeWindow<A, BUCKETS> {
 
 impl<A: Accumulate, const BUCKETS: usize> Fresh for TimeWindow<A, BUCKETS> {
     const FRESH: Self = Self::new();
+}
+
+impl<A: Accumulate + fmt::Debug + PartialEq, const BUCKETS: usize> Meter for TimeWindow<A, BUCKETS> {
+    fn keep(&mut self, until: Instant) {
+        self.ends = until;
+    }
+
+    fn kept(&self) -> Instant {
+        self.ends
+    }
 }
 
 #[cfg(test)]

@@ -78,6 +78,14 @@ impl<S: Packed> AtomicCell<S> {
         }
     }
 
+    /// Apart, so that a state without a tail is looked at without any thought of one.
+    #[cold]
+    #[inline(never)]
+    fn read_both<R>(&self, f: impl Fn(&S) -> R) -> R {
+        let (head, tail) = self.load_both();
+        f(&S::unpack(head, tail))
+    }
+
     /// Replaces a state by another one, unless the head has changed meanwhile.
     #[inline]
     fn replace(&self, (head, tail): (u64, u64), (new_head, new_tail): (u64, u64)) -> bool {
@@ -112,8 +120,8 @@ impl<S: Packed> StateCell<S> for AtomicCell<S> {
 
     #[inline]
     fn read<R>(&self, f: impl Fn(&S) -> R) -> R {
-        let (head, tail) = self.load();
-        f(&S::unpack(head, tail))
+        let head = self.head.load(Ordering::Acquire);
+        if head & CLAIMED == 0 && !S::has_tail(head) { f(&S::unpack(head, 0)) } else { self.read_both(f) }
     }
 }
 
@@ -129,6 +137,7 @@ pub struct Swapped<C> {
 }
 
 impl<C: Copy> SettingsCell<C> for Swapped<C> {
+    const LIVE: bool = true;
     const NEW: Self = Self { settings: ArcSwapOption::const_empty(), replacing: Mutex::new(()) };
 
     #[inline]

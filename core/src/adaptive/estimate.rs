@@ -160,12 +160,13 @@ impl MovingAverage {
     /// [`WARM_UP`] weigh the same.
     pub(super) fn add(&mut self, latency: Span, window: u16) -> Span {
         self.count = self.count.saturating_add(1).min(WARM_UP.saturating_add(1));
-        let parts = if self.count <= WARM_UP { u64::from(self.count) } else { u64::from(window).saturating_add(1) };
+        let parts = if self.count <= WARM_UP { u32::from(self.count) } else { u32::from(window).saturating_add(1) };
         let weight = if self.count <= WARM_UP { 1 } else { 2 };
         let (new, old) = (latency.as_nanos(), self.value.as_nanos());
         // Rounded up, so that a small difference moves it too; never further than all the way.
         let way = new.abs_diff(old).saturating_mul(weight);
-        let step = divide(way.saturating_add(parts).saturating_sub(1), parts).min(new.abs_diff(old));
+        let (step, _) = divide(way.saturating_add(parts.into()).saturating_sub(1), parts);
+        let step = step.min(new.abs_diff(old));
         let value = if new > old { old.saturating_add(step) } else { old.saturating_sub(step) };
         self.value = Span::from_nanos(value);
         self.value

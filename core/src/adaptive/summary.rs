@@ -47,7 +47,7 @@ impl Summary for Average {
     }
 
     fn of(&self, latencies: &Sum) -> Span {
-        Span::from_nanos(divide(latencies.sum, latencies.count.max(1).into()))
+        Span::from_nanos(divide(latencies.sum, latencies.count.max(1)).0)
     }
 }
 

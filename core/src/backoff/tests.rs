@@ -387,3 +387,15 @@ fn a_backoff_is_built_and_asked_at_compile_time() {
     valid!(BACKOFF.check());
     assert_eq!((FIFTH, SIXTH.as_millis()), (5 * SECOND, 7_000));
 }
+
+#[test]
+fn doubling_by_steps_gives_the_same_as_by_a_shift() {
+    for base in BASES.map(|base| Span::of(base).as_nanos()) {
+        for n in ATTEMPTS {
+            for cap in [1, 1_000_000, u64::MAX] {
+                let (steps, shift) = (step_by_step(base, FACTOR, n, cap), exponential(base, FACTOR, n, cap));
+                assert_eq!(steps.min(cap), shift.min(cap), "{base} doubled {n} times, at most {cap}");
+            }
+        }
+    }
+}

@@ -78,13 +78,15 @@ impl TokenConfig {
 
     /// What is always there, over the time that deposits last.
     fn floor(&self) -> i64 {
-        let a_second = i64::from(self.minimum_per_second).saturating_mul(RETRY);
-        let millis = i64::try_from(divide(self.ttl.as_nanos(), 1_000_000)).unwrap_or(i64::MAX);
-        a_second.saturating_mul(millis) / 1_000
+        // Below 2^46, and the time below 2^16: their product fits.
+        let a_second = u64::from(self.minimum_per_second).saturating_mul(RETRY.unsigned_abs());
+        let (millis, _) = divide(self.ttl.as_nanos(), 1_000_000);
+        divide(a_second.saturating_mul(millis), 1_000).0.cast_signed()
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "ten of them")]
     const fn slice(&self) -> Span {
-        Span::from_nanos(divide(self.ttl.as_nanos(), SLICES as u64))
+        Span::from_nanos(divide(self.ttl.as_nanos(), SLICES as u32).0)
     }
 }
 
@@ -165,8 +167,8 @@ impl<K: CellKind<Tokens>> TokenBudget<K> {
     pub fn balance(&self, clock: &impl Clock) -> u32 {
         let now = clock.now();
         let tokens = self.tokens.read(|tokens| tokens.sum(self.config.slice(), now));
-        let retries = tokens.0.saturating_add(self.config.floor()).max(0) / RETRY;
-        u32::try_from(retries).unwrap_or(u32::MAX)
+        let tokens = tokens.0.saturating_add(self.config.floor()).max(0).unsigned_abs();
+        u32::try_from(divide(tokens, Ratio::ONE.as_basis_points()).0).unwrap_or(u32::MAX)
     }
 }
 

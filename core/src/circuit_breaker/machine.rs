@@ -1,4 +1,7 @@
 //! The machine: a breaker's state, and its transitions as plain functions of the state, the configuration and the time.
+//!
+//! Written for small chips: the state is a few words and its phase a number, so that a transition is a handful of stores;
+//! every answer is a scalar; what an observer is told is written in one place, and nowhere if nobody listens.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -6,39 +9,39 @@
     reason = "a packed word's fields are shifted and cut, by constant widths"
 )]
 
-use super::trip::{self, Counts, Opening, PackedMeter, Sample, Trip};
-use super::{Config, StateKind, Transition};
+use super::trip::{self, Counts, Meter, Opening, PackedMeter, Sample, Trip};
+use super::{Config, FULL_TRIAL, HALF_OPEN_AS_OPEN, StateKind, Transition};
 use crate::cell::{Fresh, Packed};
-use crate::failure::{Policy, Reason, Rejected};
+use crate::failure::Reason;
 use crate::outcome::{Outcome, Verdict};
 use crate::time::{Instant, Span};
 
-/// What a permit remembers. Two scalars, so that it travels in registers.
+/// What a permit remembers. Two scalars, so that it travels in registers; in this order, in as few as there are.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(C)]
 pub(super) struct Ticket {
+    stamp: Stamp,
     started: Instant,
-    stamp: u32,
 }
 
 impl Ticket {
-    const PROBE: u32 = 1 << 16;
     /// The start of a call that nobody times: however late it is, the call has taken no time.
     pub(super) const UNTIMED: Instant = Instant::MAX;
 
     #[inline]
-    pub(super) fn new(generation: u16, probe: bool, started: Instant) -> Self {
-        Self { started, stamp: u32::from(generation) | if probe { Self::PROBE } else { 0 } }
-    }
-
-    #[inline]
-    pub(super) const fn generation(self) -> u16 {
-        self.stamp as u16
+    pub(super) const fn new(stamp: Stamp, started: Instant) -> Self {
+        Self { started, stamp }
     }
 
     #[inline]
     pub(super) const fn is_probe(self) -> bool {
-        self.stamp & Self::PROBE != 0
+        self.stamp.phase().0 == Phase::HALF_OPEN.0
+    }
+
+    #[inline]
+    pub(super) const fn stamp(self) -> Stamp {
+        self.stamp
     }
 
     /// How long the call has taken; zero where it is not timed.
@@ -48,132 +51,26 @@ impl Ticket {
     }
 }
 
-/// What is told of a call: the verdict, and how long it took where that was measured.
-#[derive(Clone, Copy)]
+/// What the conditions count, unless the outcome is to be ignored.
+#[inline]
+fn sample(verdict: &Verdict, took: Span) -> Option<Sample> {
+    match verdict.outcome() {
+        Outcome::Ignored => None,
+        outcome => Some(Sample { failed: outcome == Outcome::Failure, slow: verdict.is_slow(), took }),
+    }
+}
+
+/// What is told of a call.
+// Handed on by reference: many arguments are many copies on a small chip.
 pub(super) struct Report {
+    pub(super) stamp: Stamp,
     pub(super) verdict: Verdict,
+    /// How long the call took; zero where that does not matter.
     pub(super) took: Span,
-}
-
-impl Report {
-    /// What the conditions count, unless the outcome is to be ignored.
-    #[inline]
-    const fn sample(&self) -> Option<Sample> {
-        let failed = match self.verdict.outcome() {
-            Outcome::Success => false,
-            Outcome::Failure => true,
-            Outcome::Ignored => return None,
-        };
-        Some(Sample { failed, slow: self.verdict.is_slow(), took: self.took })
-    }
-}
-
-/// What a breaker keeps in its cell: the phase and its generation.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct State<M> {
-    pub(super) phase: Phase<M>,
-    pub(super) generation: u16,
-}
-
-/// Generations have 12 bits. A late report would be taken for a current one only if its call outlasted a multiple of 4,096
-/// changes, half of them open periods.
-pub(super) const GENERATIONS: u16 = 1 << 12;
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub(super) enum Phase<M> {
-    Closed {
-        meter: M,
-    },
-    Open {
-        until: Instant,
-        reopened: u8,
-    },
-    HalfOpen {
-        until: Instant,
-        reopened: u8,
-        trial: Trial,
-    },
-    Isolated,
-    Disabled,
-    /// A dry run; `tripped` once the condition is met, until the meter says something else.
-    MetricsOnly {
-        meter: M,
-        tripped: bool,
-    },
-    /// A dry run in which an outcome would have opened the breaker by itself, until the next one that would not.
-    MetricsOnlyOpened {
-        meter: M,
-    },
-}
-
-/// What has come of the probes of a half-open breaker.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub(super) struct Trial {
-    pub(super) in_flight: u8,
-    /// Probes that have reported.
-    pub(super) judged: u8,
-    /// Those that neither failed nor were slow.
-    pub(super) good: u8,
-    pub(super) failures: u8,
-    /// Those that were slow, whether they failed or not.
-    pub(super) slow: u8,
-}
-
-impl Trial {
-    pub(super) const FRESH: Self = Self { in_flight: 0, judged: 0, good: 0, failures: 0, slow: 0 };
-
-    fn admits<T>(&self, config: &Config<T>) -> bool {
-        let out = u16::from(self.in_flight);
-        out < config.probes && out.saturating_add(self.judged.into()) < config.trials
-    }
-
-    fn release(&mut self) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-    }
-
-    fn judge(&mut self, failed: bool, slow: bool) {
-        self.judged = self.judged.saturating_add(1);
-        self.good = self.good.saturating_add(u8::from(!failed && !slow));
-        self.failures = self.failures.saturating_add(failed.into());
-        self.slow = self.slow.saturating_add(slow.into());
-    }
-
-    /// Whether the breaker closes, if that can be said already. When all trials are in, it can.
-    fn verdict<T>(&self, config: &Config<T>) -> Option<bool> {
-        let (good, judged) = (u16::from(self.good), u16::from(self.judged));
-        if config.full_trial && judged < config.trials {
-            None
-        } else if good >= config.successes {
-            Some(true)
-        } else if judged.saturating_sub(good) > config.trials.saturating_sub(config.successes) {
-            Some(false)
-        } else {
-            None
-        }
-    }
-}
-
-/// A transition on its way out of the cell, in as few words as there are: a small chip copies it byte by byte.
-#[derive(Clone, Copy)]
-pub(super) struct Change {
-    until: Instant,
-    counts: Counts,
-    generation: u16,
-    reopened: u8,
-    from: StateKind,
-    to: StateKind,
-    /// Whether the report that made it came too late to count.
-    late: bool,
-}
-
-impl From<Change> for Transition {
-    fn from(change: Change) -> Self {
-        let Change { until, counts, generation, reopened, from, to, late: _ } = change;
-        Self { from, to, generation, reopened, counts, until: Some(until).filter(|&at| at != Instant::MAX) }
-    }
+    /// Where it opens the breaker, for at least so long.
+    pub(super) least: Span,
+    /// The time, where it is known.
+    pub(super) now: Option<Instant>,
 }
 
 /// What has become of a report at first sight.
@@ -182,295 +79,441 @@ pub(super) enum Glance {
     Done,
     /// The state that admitted the call has ended.
     Late,
+    /// Not without the time.
+    When,
     NotYet,
 }
 
+/// A request to a breaker that does not admit all, and what has become of it.
+pub(super) struct Entry {
+    /// The time, and of a rejection, when to come back.
+    pub(super) at: Instant,
+    /// The permit's.
+    pub(super) stamp: Stamp,
+    pub(super) rejected: Option<Reason>,
+}
+
+/// What a breaker does with calls, in an order in which one comparison answers the questions asked on every call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, PartialOrd)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(super) struct Phase(u16);
+
+impl Phase {
+    pub(super) const CLOSED: Self = Self(0);
+    /// A dry run.
+    pub(super) const METRICS_ONLY: Self = Self(1);
+    /// A dry run in which the condition is met, until the meter says something else.
+    pub(super) const METRICS_ONLY_MET: Self = Self(2);
+    /// A dry run in which an outcome would have opened the breaker by itself, until the next one that would not.
+    pub(super) const METRICS_ONLY_OPENED: Self = Self(3);
+    pub(super) const DISABLED: Self = Self(4);
+    pub(super) const ISOLATED: Self = Self(5);
+    pub(super) const OPEN: Self = Self(6);
+    pub(super) const HALF_OPEN: Self = Self(7);
+
+    #[inline]
+    const fn counts(self) -> bool {
+        self.0 <= Self::METRICS_ONLY_OPENED.0
+    }
+
+    #[inline]
+    const fn has_deadline(self) -> bool {
+        self.0 >= Self::OPEN.0
+    }
+
+    const fn kind(self) -> StateKind {
+        match self {
+            Self::CLOSED => StateKind::Closed,
+            Self::OPEN => StateKind::Open,
+            Self::HALF_OPEN => StateKind::HalfOpen,
+            Self::ISOLATED => StateKind::Isolated,
+            Self::DISABLED => StateKind::Disabled,
+            _ => StateKind::MetricsOnly,
+        }
+    }
+}
+
+/// Generations have 12 bits. A late report would be taken for a current one only if its call outlasted a multiple of 4,096
+/// changes, half of them open periods.
+const GENERATION: u32 = 12;
+pub(super) const GENERATIONS: u16 = 1 << GENERATION;
+
+/// The phase and its generation.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(super) struct Stamp(u16);
+
+impl Stamp {
+    #[inline]
+    pub(super) const fn new(phase: Phase, generation: u16) -> Self {
+        Self(phase.0 << GENERATION | generation)
+    }
+
+    #[inline]
+    pub(super) const fn phase(self) -> Phase {
+        Phase(self.0 >> GENERATION)
+    }
+
+    #[inline]
+    pub(super) const fn generation(self) -> u16 {
+        self.0 % GENERATIONS
+    }
+
+    #[inline]
+    pub(super) const fn admits_all(self) -> bool {
+        self.0 < Self::new(Phase::ISOLATED, 0).0
+    }
+
+    /// Whether it is another generation. The phase alone may change within one: in a dry run.
+    #[inline]
+    const fn is_late(self, now: Self) -> bool {
+        (self.0 ^ now.0) & (GENERATIONS - 1) != 0
+    }
+}
+
+/// What a breaker keeps in its cell.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct State<M> {
+    /// What is counted, or where that is nothing, the instant at which the phase ends.
+    pub(super) meter: M,
+    pub(super) stamp: Stamp,
+    /// How often in a row it has reopened; zero unless it has a deadline.
+    pub(super) reopened: u8,
+    /// Probes that are out.
+    pub(super) in_flight: u8,
+    pub(super) trial: Trial,
+}
+
+/// What has come of the probes of a half-open breaker that have reported: counts of eight bits, in one word that is added to
+/// in one go. None overflows: with the last of the trials, of which there are 255 at most, the breaker is half-open no more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(super) struct Trial(pub(super) u32);
+
+impl Trial {
+    pub(super) const FRESH: Self = Self(0);
+
+    /// One more.
+    #[inline]
+    pub(super) const fn judge(&mut self, failed: bool, slow: bool) {
+        let bad = failed || slow;
+        let one = (1 << 8) | !bad as u32 | (failed as u32) << 16 | (slow as u32) << 24;
+        self.0 = self.0.wrapping_add(one);
+    }
+
+    /// Those that neither failed nor were slow.
+    const fn good(self) -> u32 {
+        self.0 & 0xFF
+    }
+
+    const fn judged(self) -> u32 {
+        (self.0 >> 8) & 0xFF
+    }
+
+    const fn failures(self) -> u32 {
+        (self.0 >> 16) & 0xFF
+    }
+
+    /// Those that were slow, whether they failed or not.
+    const fn slow(self) -> u32 {
+        self.0 >> 24
+    }
+
+    /// Where the breaker goes from half-open: nowhere, until that can be said. When all trials are in, it can.
+    fn leads_to<T: Copy + Trip>(self, config: &Config<T>) -> Phase {
+        let (trials, successes) = (u32::from(config.trials), u32::from(config.successes));
+        if config.is(FULL_TRIAL) && self.judged() < trials {
+            Phase::HALF_OPEN
+        } else if self.good() >= successes {
+            Phase::CLOSED
+        } else if self.judged() - self.good() > trials - successes {
+            Phase::OPEN
+        } else {
+            Phase::HALF_OPEN
+        }
+    }
+}
+
+/// Where a transition is told, if anybody listens.
+pub(super) type Told<'a> = Option<&'a mut Option<Transition>>;
+
 /// What has become of a report.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Settled {
     Done,
     /// The state that admitted the call has ended.
     Late,
     /// The breaker is switched off.
     Unrecorded,
-    Changed(Change),
 }
 
-impl Settled {
-    pub(super) const fn is_late(&self) -> bool {
-        matches!(self, Self::Late | Self::Changed(Change { late: true, .. }))
-    }
-}
-
-pub(super) enum Admission {
-    Admitted {
-        generation: u16,
-        probe: bool,
-    },
-    Rejected(Rejected),
-    /// The state changed under the caller: ask again.
-    Again(Change),
-}
-
-impl<M: Fresh> Fresh for State<M> {
-    const FRESH: Self = Self { phase: Phase::Closed { meter: M::FRESH }, generation: 0 };
+impl<M: Meter> Fresh for State<M> {
+    const FRESH: Self =
+        Self { meter: M::FRESH, stamp: Stamp::new(Phase::CLOSED, 0), reopened: 0, in_flight: 0, trial: Trial::FRESH };
 }
 
 /// The transitions. Those that may need the time take it as an `Option`, and answer `None` with the state untouched when
 /// they can't go on without it.
-impl<M: Copy + Fresh + PartialEq> State<M> {
-    /// The generation, if everything passes and nothing changes by it.
+impl<M: Meter> State<M> {
     #[inline]
-    pub(super) fn admits_all(&self) -> Option<u16> {
-        matches!(
-            self.phase,
-            Phase::Closed { .. } | Phase::Disabled | Phase::MetricsOnly { .. } | Phase::MetricsOnlyOpened { .. }
-        )
-        .then_some(self.generation)
-    }
-
-    /// The rejection, if the breaker is open and stays so.
-    pub(super) fn still_open(&self, now: Instant) -> Option<Rejected> {
-        match self.phase {
-            Phase::Open { until, .. } if now < until || until == Instant::MAX => {
-                Some(Rejected::until(Policy::CircuitBreaker, Reason::Open, until))
-            }
-            _ => None,
-        }
+    pub(super) const fn stamp(&self) -> Stamp {
+        self.stamp
     }
 
     /// Whether a success that was not slow changes nothing: a breaker that counts, in full health.
     #[inline]
     pub(super) fn is_unmoved_by_success<T: Copy + Trip<Meter = M>>(&self, config: &Config<T>, ticket: Ticket) -> bool {
-        match &self.phase {
-            Phase::Closed { meter } | Phase::MetricsOnly { meter, .. } => {
-                ticket.generation() == self.generation && config.trip.is_healthy(meter)
+        // Within a dry run the phase may have changed since. That takes the longer way, and no harm is done.
+        ticket.stamp == self.stamp
+            && self.stamp.phase() <= Phase::METRICS_ONLY_MET
+            && config.trip.is_healthy(&self.meter)
+    }
+
+    /// Answers a request in `entry`, unless the state changes under it: then true, ask again. `live` says whether the settings
+    /// may have been replaced meanwhile.
+    #[inline]
+    pub(super) fn admit<T: Copy + Trip<Meter = M>>(
+        &mut self,
+        config: &Config<T>,
+        now: Instant,
+        entry: &mut Entry,
+        live: bool,
+        mut told: Told<'_>,
+    ) -> bool {
+        *entry = Entry { at: now, stamp: self.stamp, rejected: None };
+        if self.expire(config, now, told.as_deref_mut()) {
+            return true;
+        }
+        let reason = match self.stamp.phase() {
+            Phase::HALF_OPEN => {
+                let out = u32::from(self.in_flight);
+                if out < u32::from(config.probes) && out + self.trial.judged() < u32::from(config.trials) {
+                    self.in_flight = self.in_flight.saturating_add(1);
+                    return false;
+                }
+                // Only where the last report was judged by settings that have been replaced since.
+                let next = if live { self.trial.leads_to(config) } else { Phase::HALF_OPEN };
+                if next != Phase::HALF_OPEN {
+                    self.pass(next, now, Span::ZERO, config, told);
+                    return true;
+                }
+                Reason::ProbesOut
             }
-            _ => false,
+            Phase::OPEN => Reason::Open,
+            Phase::ISOLATED => Reason::Isolated,
+            _ => return false,
+        };
+        (entry.rejected, entry.at) = (Some(reason), self.end());
+        false
+    }
+
+    /// Leaves a state whose own time is over.
+    #[inline]
+    pub(super) fn expire<T: Copy + Trip<Meter = M>>(
+        &mut self,
+        config: &Config<T>,
+        now: Instant,
+        told: Told<'_>,
+    ) -> bool {
+        let until = self.end();
+        // `Instant::MAX` is "never", and stays so when the clock itself saturates.
+        let is_over = now >= until && until != Instant::MAX;
+        if is_over {
+            self.pass_on(config, now, told);
+        }
+        is_over
+    }
+
+    #[inline(never)]
+    fn pass_on<T: Copy + Trip<Meter = M>>(&mut self, config: &Config<T>, now: Instant, told: Told<'_>) {
+        // The open period is over with whoever notices; the half-open deadline, whenever somebody does.
+        let (next, from) =
+            if self.stamp.phase() == Phase::OPEN { (Phase::HALF_OPEN, now) } else { (Phase::OPEN, self.meter.kept()) };
+        self.pass(next, from, Span::ZERO, config, told);
+    }
+
+    /// Into one of the phases that follow from each other, for as long as the settings say, or open for at least so long.
+    // One function for all, and not inlined: these are rare, and a chip has it once.
+    #[inline(never)]
+    pub(super) fn pass<T: Copy + Trip<Meter = M>>(
+        &mut self,
+        next: Phase,
+        at: Instant,
+        least: Span,
+        config: &Config<T>,
+        told: Told<'_>,
+    ) {
+        let counted = self.counts(config, Some(at));
+        if next == Phase::CLOSED {
+            return self.enter(next, 0, Instant::MAX, counted, told);
+        }
+        let (mut reopened, mut counts, mut least) = (self.reopened, counted, least);
+        if next == Phase::HALF_OPEN {
+            // Never zero, as full jitter, a table or a function may have the open period: half-open would be over before its
+            // first probe, and so on in circles.
+            (counts, least) = (Counts::default(), Span::from_nanos(1));
+        } else if self.stamp.phase() == Phase::HALF_OPEN {
+            reopened = reopened.saturating_add(1);
+        }
+        let span = if next == Phase::HALF_OPEN && !config.is(HALF_OPEN_AS_OPEN) {
+            config.half_open_for
+        } else {
+            config.trip.open_span(&Opening { configured: config.open_for, reopened, counts, at })
+        };
+        self.enter(next, reopened, at.after(span.max(least)), counted, told);
+    }
+
+    /// Into another phase by hand. The time is not read for it, so what can't be counted without it is not.
+    pub(super) fn force<T: Copy + Trip<Meter = M>>(
+        &mut self,
+        config: &Config<T>,
+        next: Phase,
+        until: Instant,
+        told: Told<'_>,
+    ) {
+        let counts = self.counts(config, None);
+        self.enter(next, 0, until, counts, told);
+    }
+
+    /// The one way into another phase: a new generation, and the event that tells of it, with what had been counted
+    /// before.
+    fn enter(&mut self, next: Phase, reopened: u8, until: Instant, counts: Counts, told: Told<'_>) {
+        let from = self.stamp.phase();
+        let generation = self.stamp.generation().wrapping_add(1) % GENERATIONS;
+        if next.has_deadline() {
+            self.meter.keep(until);
+        } else {
+            self.meter = M::FRESH;
+        }
+        self.stamp = Stamp::new(next, generation);
+        (self.reopened, self.in_flight, self.trial) = (reopened, 0, Trial::FRESH);
+        if let Some(told) = told {
+            let (from, to) = (from.kind(), next.kind());
+            *told = Some(Transition { from, to, generation, reopened, counts, until: self.until() });
         }
     }
 
     /// Settles what needs neither the time nor an event: most often, a breaker that is closed and stays so.
     #[inline]
-    pub(super) fn settle_closed<T: Copy + Trip<Meter = M>>(
+    pub(super) fn glance<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
-        ticket: Ticket,
-        report: Report,
+        stamp: Stamp,
+        verdict: &Verdict,
+        took: Span,
+        now: Option<Instant>,
     ) -> Glance {
-        if ticket.generation() != self.generation {
+        if stamp.is_late(self.stamp) {
             return Glance::Late;
         }
-        let Phase::Closed { meter } = &mut self.phase else { return Glance::NotYet };
-        if report.verdict.opens() {
+        if self.stamp.phase() != Phase::CLOSED || verdict.opens() {
             return Glance::NotYet;
         }
-        if let Some(sample) = report.sample() {
-            let mut counted = *meter;
-            if config.trip.record(&mut counted, sample, None) != Some(false) {
-                return Glance::NotYet;
+        if let Some(sample) = sample(verdict, took) {
+            let mut meter = self.meter;
+            match config.trip.record(&mut meter, sample, now) {
+                Some(false) => self.meter = meter,
+                Some(true) => return Glance::NotYet,
+                None => return Glance::When,
             }
-            *meter = counted;
         }
         Glance::Done
     }
 
-    pub(super) fn admit<T: Copy + Trip<Meter = M>>(&mut self, config: &Config<T>, now: Instant) -> Admission {
-        let rejected = |reason, until| Admission::Rejected(Rejected::until(Policy::CircuitBreaker, reason, until));
-        if let Some(change) = self.expire(config, now) {
-            return Admission::Again(change);
-        }
-        match &mut self.phase {
-            Phase::Isolated => rejected(Reason::Isolated, Instant::MAX),
-            Phase::Open { until, .. } => rejected(Reason::Open, *until),
-            Phase::HalfOpen { trial, until, .. } => {
-                if trial.admits(config) {
-                    trial.in_flight = trial.in_flight.saturating_add(1);
-                    Admission::Admitted { generation: self.generation, probe: true }
-                } else if let Some(closes) = trial.verdict(config) {
-                    // Only where the last report was judged by settings that have been replaced since.
-                    Admission::Again(self.decide(config, closes, None, now))
-                } else {
-                    rejected(Reason::ProbesOut, *until)
-                }
-            }
-            Phase::Closed { .. } | Phase::Disabled | Phase::MetricsOnly { .. } | Phase::MetricsOnlyOpened { .. } => {
-                Admission::Admitted { generation: self.generation, probe: false }
-            }
-        }
-    }
-
-    /// Leaves a state whose own time is over.
-    pub(super) fn expire<T: Copy + Trip<Meter = M>>(&mut self, config: &Config<T>, now: Instant) -> Option<Change> {
-        let (Phase::Open { until, reopened } | Phase::HalfOpen { until, reopened, .. }) = self.phase else {
-            return None;
-        };
-        // `Instant::MAX` is "never", and stays so when the clock itself saturates.
-        if now < until || until == Instant::MAX {
-            return None;
-        }
-        Some(if let Phase::Open { .. } = self.phase {
-            self.half_open(config, now)
-        } else {
-            // Counted from the deadline, not from whenever somebody noticed.
-            self.open(config, reopened.saturating_add(1), None, until)
-        })
-    }
-
-    /// Half-open from now on, with all probes to come.
-    pub(super) fn half_open<T: Copy + Trip<Meter = M>>(&mut self, config: &Config<T>, now: Instant) -> Change {
-        let reopened = self.reopened();
-        let until = now.after(config.half_open_span(reopened, now));
-        let counts = self.counts(config, Some(now));
-        self.enter(Phase::HalfOpen { until, reopened, trial: Trial::FRESH }, counts)
-    }
-
-    /// Opens from an instant on, with what this state has counted as the reason.
-    fn open<T: Copy + Trip<Meter = M>>(
-        &mut self,
-        config: &Config<T>,
-        reopened: u8,
-        hint: Option<Span>,
-        at: Instant,
-    ) -> Change {
-        let counts = self.counts(config, Some(at));
-        let span = config.open_span(&Opening { configured: config.open_for, reopened, counts, at });
-        let until = at.after(hint.map_or(span, |hint| hint.max(span)));
-        self.enter(Phase::Open { until, reopened }, counts)
-    }
-
-    #[inline]
+    /// Counts a report.
     pub(super) fn settle<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
-        ticket: Ticket,
-        report: Report,
-        now: Option<Instant>,
+        report: &Report,
+        told: Told<'_>,
     ) -> Option<Settled> {
         // A late report can't touch a newer state.
-        if ticket.generation() != self.generation {
+        if report.stamp.is_late(self.stamp) {
             return Some(Settled::Late);
         }
-        let Phase::Closed { mut meter } = self.phase else { return self.settle_elsewhere(config, report, now) };
-        let opens = Self::count(config, &mut meter, report, now)? || report.verdict.opens();
-        let now = if opens { now? } else { Instant::START };
-        self.phase = Phase::Closed { meter };
-        if !opens {
-            return Some(Settled::Done);
+        let (phase, sample) = (self.stamp.phase(), sample(&report.verdict, report.took));
+        if phase == Phase::HALF_OPEN {
+            return self.settle_probe(config, report, sample, told);
         }
-        Some(Settled::Changed(self.open(config, 0, report.verdict.hint(), now)))
-    }
-
-    /// Whether the condition is met, once it has counted this report.
-    #[inline]
-    fn count<T: Copy + Trip<Meter = M>>(
-        config: &Config<T>,
-        meter: &mut M,
-        report: Report,
-        now: Option<Instant>,
-    ) -> Option<bool> {
-        report.sample().map_or(Some(false), |sample| config.trip.record(meter, sample, now))
-    }
-
-    fn settle_elsewhere<T: Copy + Trip<Meter = M>>(
-        &mut self,
-        config: &Config<T>,
-        report: Report,
-        now: Option<Instant>,
-    ) -> Option<Settled> {
-        match self.phase {
-            Phase::HalfOpen { trial, .. } => self.settle_probe(config, trial, report, now),
-            Phase::MetricsOnly { meter, tripped } => self.settle_dry(config, meter, (tripped, false), report, now),
-            Phase::MetricsOnlyOpened { meter } => self.settle_dry(config, meter, (false, true), report, now),
-            _ => Some(Settled::Unrecorded),
+        if !phase.counts() {
+            return Some(Settled::Unrecorded);
         }
-    }
-
-    /// In metrics only. `met` and `opened` say whether the condition was met, or an outcome would have opened the
-    /// breaker by itself.
-    fn settle_dry<T: Copy + Trip<Meter = M>>(
-        &mut self,
-        config: &Config<T>,
-        mut meter: M,
-        (met, opened): (bool, bool),
-        report: Report,
-        now: Option<Instant>,
-    ) -> Option<Settled> {
-        let (before, opens) = (meter, report.verdict.opens());
-        let trips = Self::count(config, &mut meter, report, now)?;
-        // Only the edge is reported, and nothing has changed but our word for it.
-        let edge = (trips || opens) && !met && !opened;
-        let now = if edge { Some(now?) } else { now };
-        // What the meter does not take in does not change what it has said: successes, for a failure meter.
-        let met = trips || met && meter == before;
-        let opened = !met && (opens || opened && report.sample().is_none());
-        self.phase =
-            if opened { Phase::MetricsOnlyOpened { meter } } else { Phase::MetricsOnly { meter, tripped: met } };
-        if !edge {
-            return Some(Settled::Done);
+        let (mut meter, mut opens) = (self.meter, report.verdict.opens());
+        if let Some(sample) = sample {
+            let trips = config.trip.record(&mut meter, sample, report.now)?;
+            if phase != Phase::CLOSED {
+                return self.settle_dry(config, meter, trips, report, told);
+            }
+            opens |= trips;
+        } else if phase != Phase::CLOSED && opens {
+            return self.settle_dry(config, meter, false, report, told);
         }
-        Some(Settled::Changed(Change {
-            from: StateKind::MetricsOnly,
-            to: StateKind::Open,
-            generation: self.generation,
-            reopened: 0,
-            counts: self.counts(config, now),
-            until: Instant::MAX,
-            late: false,
-        }))
+        if phase == Phase::CLOSED && opens {
+            let now = report.now?;
+            self.meter = meter;
+            self.pass(Phase::OPEN, now, report.least, config, told);
+        } else {
+            self.meter = meter;
+        }
+        Some(Settled::Done)
     }
 
     fn settle_probe<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
-        mut trial: Trial,
-        report: Report,
-        now: Option<Instant>,
+        report: &Report,
+        sample: Option<Sample>,
+        mut told: Told<'_>,
     ) -> Option<Settled> {
-        trial.release();
-        let sample = report.sample();
-        if let (None, false) = (sample, report.verdict.opens()) {
-            self.try_on(trial);
+        if sample.is_none() && !report.verdict.opens() {
+            self.in_flight = self.in_flight.saturating_sub(1);
             return Some(Settled::Done);
         }
-        let now = now?;
+        let now = report.now?;
         // A report after the deadline is late, whether or not anybody has noticed the deadline before.
-        if let Some(change) = self.expire(config, now) {
-            return Some(Settled::Changed(Change { late: true, ..change }));
+        if self.expire(config, now, told.as_deref_mut()) {
+            return Some(Settled::Late);
         }
+        self.in_flight = self.in_flight.saturating_sub(1);
         if let Some(sample) = sample {
-            trial.judge(sample.failed, sample.slow || sample.took > config.trip.slow_after());
+            self.trial.judge(sample.failed, sample.slow || sample.took > config.trip.slow_after());
         }
-        self.try_on(trial);
-        let closes = if report.verdict.opens() { Some(false) } else { trial.verdict(config) };
-        Some(
-            closes.map_or(Settled::Done, |closes| {
-                Settled::Changed(self.decide(config, closes, report.verdict.hint(), now))
-            }),
-        )
+        let next = if report.verdict.opens() { Phase::OPEN } else { self.trial.leads_to(config) };
+        if next != Phase::HALF_OPEN {
+            self.pass(next, now, report.least, config, told);
+        }
+        Some(Settled::Done)
     }
 
-    /// The verdict over the probes: closed, or open again.
-    fn decide<T: Copy + Trip<Meter = M>>(
+    /// In metrics only: what the meter has come to, and whether the condition is met.
+    fn settle_dry<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
-        closes: bool,
-        hint: Option<Span>,
-        now: Instant,
-    ) -> Change {
-        if closes {
-            let counts = self.counts(config, Some(now));
-            self.enter(Phase::Closed { meter: M::FRESH }, counts)
+        meter: M,
+        trips: bool,
+        report: &Report,
+        told: Told<'_>,
+    ) -> Option<Settled> {
+        let phase = self.stamp.phase();
+        let next = if trips || phase == Phase::METRICS_ONLY_MET && meter == self.meter {
+            // What the meter does not take in does not change what it has said: successes, for a failure meter.
+            Phase::METRICS_ONLY_MET
+        } else if report.verdict.opens() {
+            Phase::METRICS_ONLY_OPENED
         } else {
-            self.open(config, self.reopened().saturating_add(1), hint, now)
+            Phase::METRICS_ONLY
+        };
+        let generation = self.stamp.generation();
+        let stamp = Stamp::new(next, generation);
+        // Only the edge is reported, and nothing has changed but our word for it.
+        if let (Phase::METRICS_ONLY, true, Some(told)) = (phase, next != phase, told) {
+            let now = Some(report.now?);
+            let (from, to, counts) = (StateKind::MetricsOnly, StateKind::Open, config.trip.counts(&meter, now));
+            *told = Some(Transition { from, to, generation, reopened: 0, counts, until: None });
         }
-    }
-
-    /// What has come of the probes, while the breaker is half-open.
-    fn try_on(&mut self, tried: Trial) {
-        if let Phase::HalfOpen { trial, .. } = &mut self.phase {
-            *trial = tried;
-        }
+        (self.meter, self.stamp) = (meter, stamp);
+        Some(Settled::Done)
     }
 
     /// Carries what has been counted over to other settings. Half-open, which may be decided by them, has to be
@@ -480,47 +523,21 @@ impl<M: Copy + Fresh + PartialEq> State<M> {
         from: &Config<T>,
         to: &Config<T>,
         now: Instant,
-    ) -> Option<Change> {
-        match &mut self.phase {
-            Phase::Closed { meter } | Phase::MetricsOnly { meter, .. } | Phase::MetricsOnlyOpened { meter } => {
-                to.trip.adapt(meter, &from.trip, now);
-                None
+        mut told: Told<'_>,
+    ) {
+        let phase = self.stamp.phase();
+        if phase.counts() {
+            to.trip.adapt(&mut self.meter, &from.trip, now);
+        } else if phase == Phase::HALF_OPEN && !self.expire(to, now, told.as_deref_mut()) {
+            let next = self.trial.leads_to(to);
+            if next != Phase::HALF_OPEN {
+                self.pass(next, now, Span::ZERO, to, told);
             }
-            Phase::HalfOpen { trial, .. } => {
-                let closes = trial.verdict(to);
-                self.expire(to, now).or_else(|| closes.map(|closes| self.decide(to, closes, None, now)))
-            }
-            Phase::Open { .. } | Phase::Isolated | Phase::Disabled => None,
         }
     }
 
-    /// The one way into another phase: a new generation, and the event that tells of it, with what had been counted
-    /// before.
-    pub(super) fn enter(&mut self, next: Phase<M>, counts: Counts) -> Change {
-        let from = self.kind();
-        *self = Self { phase: next, generation: self.generation.wrapping_add(1) % GENERATIONS };
-        Change {
-            from,
-            to: self.kind(),
-            generation: self.generation,
-            reopened: self.reopened(),
-            counts,
-            until: self.end(),
-            late: false,
-        }
-    }
-}
-
-impl<M: Copy> State<M> {
     pub(super) const fn kind(&self) -> StateKind {
-        match self.phase {
-            Phase::Closed { .. } => StateKind::Closed,
-            Phase::Open { .. } => StateKind::Open,
-            Phase::HalfOpen { .. } => StateKind::HalfOpen,
-            Phase::Isolated => StateKind::Isolated,
-            Phase::Disabled => StateKind::Disabled,
-            Phase::MetricsOnly { .. } | Phase::MetricsOnlyOpened { .. } => StateKind::MetricsOnly,
-        }
+        self.stamp.phase().kind()
     }
 
     pub(super) fn until(&self) -> Option<Instant> {
@@ -528,78 +545,57 @@ impl<M: Copy> State<M> {
     }
 
     /// When the state ends by itself; `Instant::MAX` is "never".
-    const fn end(&self) -> Instant {
-        match self.phase {
-            Phase::Open { until, .. } | Phase::HalfOpen { until, .. } => until,
-            _ => Instant::MAX,
-        }
+    pub(super) fn end(&self) -> Instant {
+        if self.stamp.phase().has_deadline() { self.meter.kept() } else { Instant::MAX }
     }
 
     pub(super) const fn reopened(&self) -> u8 {
-        match self.phase {
-            Phase::Open { reopened, .. } | Phase::HalfOpen { reopened, .. } => reopened,
-            _ => 0,
-        }
+        self.reopened
     }
 
-    pub(super) fn in_flight(&self) -> u32 {
-        if let Phase::HalfOpen { trial, .. } = self.phase { trial.in_flight.into() } else { 0 }
+    pub(super) const fn in_flight(&self) -> u32 {
+        self.in_flight as u32
     }
 
     pub(super) fn counts<T: Trip<Meter = M>>(&self, config: &Config<T>, now: Option<Instant>) -> Counts {
-        match &self.phase {
-            Phase::Closed { meter } | Phase::MetricsOnly { meter, .. } | Phase::MetricsOnlyOpened { meter } => {
-                config.trip.counts(meter, now)
-            }
-            Phase::HalfOpen { trial, .. } => {
-                Counts { calls: trial.judged.into(), failures: trial.failures.into(), slow: trial.slow.into() }
-            }
-            _ => Counts::default(),
+        if self.stamp.phase().counts() {
+            return config.trip.counts(&self.meter, now);
         }
+        // Nothing unless it is half-open.
+        Counts { calls: self.trial.judged(), failures: self.trial.failures(), slow: self.trial.slow() }
     }
 }
 
-/// Head: 3 bits of phase, 12 of generation, 48 of the phase's own; tail: the instant at which the phase ends.
+/// Head: the cell's own bit, 3 of phase, 12 of generation, 48 of the phase's own; tail: the instant at which the phase ends.
 impl<M: PackedMeter> Packed for State<M> {
     #[inline]
     fn pack(self) -> (u64, u64) {
         const { assert!(M::BITS <= trip::BITS, "what is counted doesn't fit one word: share it through a mutex") }
-        let (tag, body, tail) = match self.phase {
-            Phase::Closed { meter } => (0, meter.to_bits(), 0),
-            Phase::MetricsOnly { meter, tripped } => (1 + u64::from(tripped), meter.to_bits(), 0),
-            Phase::MetricsOnlyOpened { meter } => (3, meter.to_bits(), 0),
-            Phase::Disabled => (4, 0, 0),
-            Phase::Isolated => (5, 0, 0),
-            Phase::Open { until, reopened } => (6, reopened.into(), until.as_nanos()),
-            Phase::HalfOpen { until, reopened, trial } => {
-                let Trial { in_flight, judged, good, failures, slow } = trial;
-                let body = u64::from_le_bytes([reopened, in_flight, judged, good, failures, slow, 0, 0]);
-                (7, body, until.as_nanos())
-            }
+        let phase = self.stamp.phase();
+        let body = if !phase.has_deadline() {
+            self.meter.to_bits()
+        } else {
+            u64::from(self.reopened) | u64::from(self.in_flight) << 8 | u64::from(self.trial.0) << 16
         };
-        (tag << 60 | u64::from(self.generation) << trip::BITS | body, tail)
+        let tail = if phase.has_deadline() { self.meter.kept().as_nanos() } else { 0 };
+        (u64::from(self.stamp.0) << trip::BITS | body, tail)
     }
 
     #[inline]
     fn unpack(head: u64, tail: u64) -> Self {
-        let body = head & ((1 << trip::BITS) - 1);
-        let [reopened, in_flight, judged, good, failures, slow, ..] = body.to_le_bytes();
-        let until = Instant::from_nanos(tail);
-        let phase = match head >> 60 {
-            0 => Phase::Closed { meter: M::from_bits(body) },
-            1 => Phase::MetricsOnly { meter: M::from_bits(body), tripped: false },
-            2 => Phase::MetricsOnly { meter: M::from_bits(body), tripped: true },
-            3 => Phase::MetricsOnlyOpened { meter: M::from_bits(body) },
-            4 => Phase::Disabled,
-            5 => Phase::Isolated,
-            6 => Phase::Open { until, reopened },
-            _ => Phase::HalfOpen { until, reopened, trial: Trial { in_flight, judged, good, failures, slow } },
-        };
-        Self { phase, generation: (head >> trip::BITS) as u16 % GENERATIONS }
+        let (stamp, body) = (Stamp((head >> trip::BITS) as u16), head & ((1 << trip::BITS) - 1));
+        if !stamp.phase().has_deadline() {
+            // Where nothing is counted the body is zero, and that is a fresh meter.
+            return Self { meter: M::from_bits(body), stamp, reopened: 0, in_flight: 0, trial: Trial::FRESH };
+        }
+        let mut meter = M::FRESH;
+        meter.keep(Instant::from_nanos(tail));
+        let trial = Trial((body >> 16) as u32);
+        Self { meter, stamp, reopened: body as u8, in_flight: (body >> 8) as u8, trial }
     }
 
     #[inline]
     fn has_tail(head: u64) -> bool {
-        head >> 60 >= 6
+        head >> (trip::BITS + GENERATION) >= u64::from(Phase::OPEN.0)
     }
 }

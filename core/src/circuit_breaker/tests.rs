@@ -70,21 +70,31 @@ struct SlowInARow {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct InARow(u16);
+struct InARow(u64);
 
 impl Fresh for InARow {
     const FRESH: Self = Self(0);
+}
+
+impl Meter for InARow {
+    fn keep(&mut self, until: Instant) {
+        self.0 = until.as_nanos();
+    }
+
+    fn kept(&self) -> Instant {
+        Instant::from_nanos(self.0)
+    }
 }
 
 impl PackedMeter for InARow {
     const BITS: u32 = 16;
 
     fn to_bits(self) -> u64 {
-        self.0.into()
+        self.0
     }
 
     fn from_bits(bits: u64) -> Self {
-        Self(bits as u16)
+        Self(bits)
     }
 }
 
@@ -92,8 +102,8 @@ impl Trip for SlowInARow {
     type Meter = InARow;
 
     fn record(&self, meter: &mut InARow, sample: Sample, _: Option<Instant>) -> Option<bool> {
-        meter.0 = if sample.slow || sample.took > self.limit { meter.0.saturating_add(1) } else { 0 };
-        Some(meter.0 >= self.threshold)
+        meter.0 = if sample.slow || sample.took > self.limit { (meter.0 + 1).min(0xFFFF) } else { 0 };
+        Some(meter.0 >= self.threshold.into())
     }
 
     fn is_healthy(&self, meter: &InARow) -> bool {
@@ -101,7 +111,7 @@ impl Trip for SlowInARow {
     }
 
     fn counts(&self, meter: &InARow, _: Option<Instant>) -> Counts {
-        Counts { calls: meter.0.into(), failures: 0, slow: meter.0.into() }
+        Counts { calls: meter.0 as u32, failures: 0, slow: meter.0 as u32 }
     }
 
     fn slow_after(&self) -> Span {
@@ -1132,9 +1142,7 @@ fn a_last_report_judged_by_settings_just_replaced_leaves_the_verdict_to_the_next
     breaker.half_open(&at(0));
     // As if a thread that still had settings with three trials had counted it.
     breaker.cell.update(|state| {
-        if let Phase::HalfOpen { trial, .. } = &mut state.phase {
-            (trial.judged, trial.good) = (1, 1);
-        }
+        state.trial.judge(false, false);
     });
     assert!(!breaker.try_acquire(at(0)).expect("closed by that").is_probe());
 }
@@ -1208,7 +1216,7 @@ fn ten_thousand_trips_and_recoveries_leave_nothing_behind() {
         breaker.try_acquire(&clock).expect("a probe").success();
         let states: Vec<_> = events.take().map(|event| event.to).collect();
         assert_eq!(states, [StateKind::Open, StateKind::HalfOpen, StateKind::Closed], "cycle {cycle}");
-        assert_eq!(breaker.peek(), State { generation: breaker.peek().generation, ..State::FRESH }, "cycle {cycle}");
+        assert_eq!(breaker.peek(), State { stamp: breaker.peek().stamp(), ..State::FRESH }, "cycle {cycle}");
     }
     assert_eq!(events.missed(), 0);
 }
@@ -1218,7 +1226,7 @@ fn ten_thousand_trips_and_recoveries_leave_nothing_behind() {
 type PackedPair = (Consecutive, Consecutive);
 use super::machine::{GENERATIONS, Trial};
 use super::trip::{Consecutive, Drained, Ring};
-use crate::cell::Packed;
+use crate::cell::{Fresh, Packed};
 
 #[test]
 fn fresh_states_pack_to_zero_so_that_a_static_needs_no_initialiser() {
@@ -1228,29 +1236,34 @@ fn fresh_states_pack_to_zero_so_that_a_static_needs_no_initialiser() {
     assert_eq!(State::<PackedPair>::FRESH.pack(), (0, 0));
 }
 
-fn any_phase<M: PackedMeter>(random: &mut Rng) -> Phase<M> {
+/// The state of any phase, with all that it may keep.
+fn any_state<M: PackedMeter>(random: &mut Rng) -> State<M> {
     let long = u64::from(random.next()) << 32 | u64::from(random.next());
-    let meter = M::from_bits(long & ((1 << M::BITS) - 1));
-    let until = Instant::from_nanos(u64::from(random.next()) << 32 | u64::from(random.next()));
-    let [reopened, in_flight, judged, good] = random.next().to_le_bytes();
-    let [failures, slow, ..] = random.next().to_le_bytes();
-    match random.next() % 8 {
-        0 => Phase::Closed { meter },
-        1 => Phase::MetricsOnly { meter, tripped: false },
-        2 => Phase::MetricsOnly { meter, tripped: true },
-        3 => Phase::Isolated,
-        4 => Phase::Disabled,
-        5 => Phase::Open { until, reopened },
-        6 => Phase::MetricsOnlyOpened { meter },
-        _ => Phase::HalfOpen { until, reopened, trial: Trial { in_flight, judged, good, failures, slow } },
-    }
+    let mut until = M::FRESH;
+    until.keep(Instant::from_nanos(u64::from(random.next()) << 32 | u64::from(random.next())));
+    let [reopened, in_flight, ..] = random.next().to_le_bytes();
+    let trial = Trial(random.next());
+    let generation = random.next() as u16 % GENERATIONS;
+    let counted = M::from_bits(long & ((1 << M::BITS) - 1));
+    let fresh = State::<M>::FRESH;
+    let (phase, state) = match random.next() % 8 {
+        0 => (Phase::CLOSED, State { meter: counted, ..fresh }),
+        1 => (Phase::METRICS_ONLY, State { meter: counted, ..fresh }),
+        2 => (Phase::METRICS_ONLY_MET, State { meter: counted, ..fresh }),
+        3 => (Phase::ISOLATED, fresh),
+        4 => (Phase::DISABLED, fresh),
+        5 => (Phase::OPEN, State { meter: until, reopened, ..fresh }),
+        6 => (Phase::METRICS_ONLY_OPENED, State { meter: counted, ..fresh }),
+        _ => (Phase::HALF_OPEN, State { meter: until, reopened, in_flight, trial, ..fresh }),
+    };
+    State { stamp: Stamp::new(phase, generation), ..state }
 }
 
 fn assert_packs<M: PackedMeter + PartialEq + core::fmt::Debug>(state: State<M>) {
     let (head, tail) = state.pack();
     assert_eq!(State::unpack(head, tail), state);
     assert_eq!(head >> 63, 0, "bit 63 is the cell's own: {state:?}");
-    let has_tail = matches!(state.phase, Phase::Open { .. } | Phase::HalfOpen { .. });
+    let has_tail = matches!(state.kind(), StateKind::Open | StateKind::HalfOpen);
     assert_eq!(State::<M>::has_tail(head), has_tail, "{state:?}");
     assert!(tail == 0 || has_tail, "a tail where there should be none: {state:?}");
 }
@@ -1258,8 +1271,7 @@ fn assert_packs<M: PackedMeter + PartialEq + core::fmt::Debug>(state: State<M>) 
 fn assert_any_state_packs<M: PackedMeter + PartialEq + core::fmt::Debug>(seed: u64) {
     let mut random = Rng::new(seed);
     for _ in 0..20_000 {
-        let generation = random.next() as u16 % GENERATIONS;
-        assert_packs(State::<M> { phase: any_phase(&mut random), generation });
+        assert_packs(any_state::<M>(&mut random));
     }
 }
 
@@ -1274,12 +1286,12 @@ fn any_state_survives_packing_and_leaves_the_cells_bit_clear() {
 #[cfg(target_pointer_width = "64")]
 #[test]
 fn nothing_grows_unnoticed() {
-    assert_eq!(size_of::<State<Consecutive>>(), 24);
-    assert_eq!(size_of::<State<Ring>>(), 24);
-    assert_eq!(size_of::<State<Drained>>(), 24);
-    assert_eq!(size_of::<State<(Ring, Drained)>>(), 32);
+    assert_eq!(size_of::<State<Consecutive>>(), 16);
+    assert_eq!(size_of::<State<Ring>>(), 16);
+    assert_eq!(size_of::<State<Drained>>(), 16);
+    assert_eq!(size_of::<State<(Ring, Drained)>>(), 24);
     assert_eq!(size_of::<Config>(), 40);
-    assert_eq!(size_of::<CircuitBreaker<Local>>(), 72);
+    assert_eq!(size_of::<CircuitBreaker<Local>>(), 64);
     assert_eq!(size_of::<CircuitBreaker<Local, FailureRate>>(), 72);
     assert_eq!(size_of::<CircuitBreaker<Local, FailureMeter>>(), 72);
     assert_eq!(size_of::<Permit<'_, Local, ConsecutiveFailures, (), &ManualClock>>(), 32);

@@ -126,6 +126,11 @@ impl<K: CellKind<Count>, O: Observer<Transition>> Observer<Transition> for Total
         self.observer.observe(event);
     }
 
+    #[inline]
+    fn listens(&self) -> bool {
+        self.observer.listens()
+    }
+
     fn called(&self, called: Called) {
         let count = match called {
             Called::Admitted => &self.admitted,

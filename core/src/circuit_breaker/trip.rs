@@ -16,6 +16,7 @@ use core::time::Duration;
 use crate::backoff::Backoff;
 use crate::cell::Fresh;
 use crate::config::{ConfigError, refuse};
+use crate::math::divide;
 use crate::ratio::Ratio;
 use crate::rng::Rng;
 use crate::time::{Instant, Span};
@@ -57,12 +58,11 @@ impl Counts {
 
 /// For the eyes: conditions compare without dividing, see [`Ratio`].
 const fn share(part: u32, whole: u32) -> Option<Ratio> {
-    let points = (part as u64).saturating_mul(Ratio::ONE.as_basis_points() as u64);
-    match points.checked_div(whole as u64) {
-        Some(points) if points > u32::MAX as u64 => Some(Ratio::basis_points(u32::MAX)),
-        Some(points) => Some(Ratio::basis_points(points as u32)),
-        None => None,
+    if whole == 0 {
+        return None;
     }
+    let (points, _) = divide((part as u64).saturating_mul(Ratio::ONE.as_basis_points() as u64), whole);
+    Some(Ratio::basis_points(if points > u32::MAX as u64 { u32::MAX } else { points as u32 }))
 }
 
 /// One outcome as a condition sees it.
@@ -103,7 +103,7 @@ pub struct Opening {
 /// A reason to open.
 pub trait Trip: Debug {
     /// What is counted while the breaker is closed.
-    type Meter: Copy + Debug + Fresh + PartialEq;
+    type Meter: Meter;
 
     /// Takes one outcome into account and says whether the condition is met now. `None`, with the meter untouched, when
     /// it can't say without the time.
@@ -135,8 +135,19 @@ pub trait Trip: Debug {
     }
 }
 
-/// A meter small enough for a lock-free cell: at most [`BITS`] bits, all zero when fresh.
-pub trait PackedMeter: Copy + Fresh {
+/// What a condition counts, in a place that is also good for an instant.
+///
+/// A closed breaker counts and has no deadline, an open one has a deadline and counts nothing: so they share their memory.
+pub trait Meter: Copy + Debug + Fresh + PartialEq {
+    /// Keeps an instant, in place of what was counted.
+    fn keep(&mut self, until: Instant);
+    /// The instant that it was told to keep. A meter that was not, may answer anything.
+    fn kept(&self) -> Instant;
+}
+
+/// A meter small enough for a lock-free cell: at most [`BITS`] bits, all zero when fresh. The cell has another word for the
+/// deadline.
+pub trait PackedMeter: Meter {
     /// How many bits it takes.
     const BITS: u32;
     /// The meter as bits.
@@ -175,10 +186,27 @@ impl ConsecutiveFailures {
 /// Failures since the last success.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Consecutive(u16);
+pub struct Consecutive {
+    failures: u32,
+    /// The higher half of a deadline.
+    high: u32,
+}
 
 impl Fresh for Consecutive {
-    const FRESH: Self = Self(0);
+    const FRESH: Self = Self { failures: 0, high: 0 };
+}
+
+impl Meter for Consecutive {
+    #[inline]
+    fn keep(&mut self, until: Instant) {
+        let nanos = until.as_nanos();
+        *self = Self { failures: nanos as u32, high: (nanos >> 32) as u32 };
+    }
+
+    #[inline]
+    fn kept(&self) -> Instant {
+        Instant::from_nanos(u64::from(self.high) << 32 | u64::from(self.failures))
+    }
 }
 
 impl Trip for ConsecutiveFailures {
@@ -186,17 +214,19 @@ impl Trip for ConsecutiveFailures {
 
     #[inline]
     fn record(&self, meter: &mut Consecutive, sample: Sample, _: Option<Instant>) -> Option<bool> {
-        meter.0 = if sample.failed { meter.0.saturating_add(1) } else { 0 };
-        Some(meter.0 >= self.threshold)
+        // Saturates at 65,535: one more than that loses one.
+        let more = meter.failures + 1;
+        meter.failures = if sample.failed { more - (more >> 16) } else { 0 };
+        Some(meter.failures >= self.threshold.into())
     }
 
     #[inline]
     fn is_healthy(&self, meter: &Consecutive) -> bool {
-        meter.0 == 0
+        meter.failures == 0
     }
 
     fn counts(&self, meter: &Consecutive, _: Option<Instant>) -> Counts {
-        Counts { calls: meter.0.into(), failures: meter.0.into(), slow: 0 }
+        Counts { calls: meter.failures, failures: meter.failures, slow: 0 }
     }
 }
 
@@ -205,12 +235,12 @@ impl PackedMeter for Consecutive {
 
     #[inline]
     fn to_bits(self) -> u64 {
-        self.0.into()
+        self.failures.into()
     }
 
     #[inline]
     fn from_bits(bits: u64) -> Self {
-        Self(bits as u16)
+        Self { failures: bits as u32, high: 0 }
     }
 }
 
@@ -221,6 +251,8 @@ pub struct FailureRate {
     rate: Ratio,
     window: u8,
     minimum_calls: u8,
+    /// A full window without a failure: what most calls are compared with.
+    healthy: Ring,
 }
 
 impl FailureRate {
@@ -241,7 +273,10 @@ impl FailureRate {
         }
         match window {
             0 => Err(refuse!("window", "is empty")),
-            1..=Self::MAX_WINDOW => Ok(Self { rate, window: window as u8, minimum_calls: window as u8 }),
+            1..=Self::MAX_WINDOW => {
+                let window = window as u8;
+                Ok(Self { rate, window, minimum_calls: window, healthy: Ring(1 << window) })
+            }
             _ => Err(refuse!("window", "is above 47 calls, the most that one word holds")),
         }
     }
@@ -271,10 +306,23 @@ impl Fresh for Ring {
     const FRESH: Self = Self(1);
 }
 
-impl Ring {
+impl Meter for Ring {
     #[inline]
-    const fn push(self, failed: bool, window: u8) -> Self {
-        let (longer, mark) = (self.0 << 1 | failed as u64, 1 << window);
+    fn keep(&mut self, until: Instant) {
+        self.0 = until.as_nanos();
+    }
+
+    #[inline]
+    fn kept(&self) -> Instant {
+        Instant::from_nanos(self.0)
+    }
+}
+
+impl Ring {
+    /// Whatever is beyond the mark of a window that is full leaves it.
+    #[inline]
+    const fn push(self, failed: bool, mark: u64) -> Self {
+        let longer = self.0 << 1 | failed as u64;
         Self(if longer >= mark << 1 { longer & (mark - 1) | mark } else { longer })
     }
 
@@ -284,24 +332,46 @@ impl Ring {
     }
 
     const fn failures(self) -> u32 {
-        self.0.count_ones().saturating_sub(1)
+        ones(self.0).saturating_sub(1)
     }
+}
+
+/// How many bits are set.
+#[inline]
+const fn ones(word: u64) -> u32 {
+    if usize::BITS < u64::BITS { ones_by_halves(word) } else { word.count_ones() }
+}
+
+/// Sums of ever more bits side by side (Warren, "Hacker's Delight", 5-1), of both halves together as soon as they fit.
+const fn ones_by_halves(word: u64) -> u32 {
+    const fn of_four(mut half: u32) -> u32 {
+        half -= (half >> 1) & 0x5555_5555;
+        (half & 0x3333_3333) + ((half >> 2) & 0x3333_3333)
+    }
+    let fours = of_four(word as u32) + of_four((word >> 32) as u32);
+    let eights = (fours & 0x0F0F_0F0F) + ((fours >> 4) & 0x0F0F_0F0F);
+    eights.wrapping_mul(0x0101_0101) >> 24
 }
 
 impl Trip for FailureRate {
     type Meter = Ring;
 
-    #[inline]
+    // A chip has it once: it is called at several places.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn record(&self, meter: &mut Ring, sample: Sample, _: Option<Instant>) -> Option<bool> {
-        *meter = meter.push(sample.failed, self.window);
-        let calls = meter.calls();
-        Some(calls >= self.minimum_calls.into() && self.rate.reached_by(meter.failures(), calls))
+        *meter = meter.push(sample.failed, self.healthy.0);
+        let calls = if meter.0 >= self.healthy.0 { self.window.into() } else { meter.calls() };
+        if calls < self.minimum_calls.into() {
+            return Some(false);
+        }
+        Some(self.rate.reached_by_few(meter.failures(), calls))
     }
 
     /// A full window without a failure: pushing a success onto it changes nothing.
     #[inline]
     fn is_healthy(&self, meter: &Ring) -> bool {
-        meter.0 == 1 << self.window
+        *meter == self.healthy
     }
 
     fn counts(&self, meter: &Ring, _: Option<Instant>) -> Counts {
@@ -311,7 +381,7 @@ impl Trip for FailureRate {
     /// A smaller window forgets the oldest calls; a larger one fills up from what there is.
     fn adapt(&self, meter: &mut Ring, _: &Self, _: Instant) {
         if meter.calls() > self.window.into() {
-            let mark = 1 << self.window;
+            let mark = self.healthy.0;
             meter.0 = meter.0 & (mark - 1) | mark;
         }
     }
@@ -340,6 +410,8 @@ impl PackedMeter for Ring {
 pub struct FailureMeter {
     failures: u32,
     interval: NonZeroU32,
+    /// How far ahead of the time a bucket is that is full.
+    limit: u64,
 }
 
 /// The meter's unit of time is 2^16 ns: with it, 48 bits cover the clock's whole range.
@@ -359,13 +431,9 @@ impl FailureMeter {
             return Err(refuse!("period", "is above 78 hours a failure"));
         }
         match NonZeroU32::new(interval as u32) {
-            Some(interval) => Ok(Self { failures, interval }),
+            Some(interval) => Ok(Self { failures, interval, limit: failures as u64 * interval.get() as u64 }),
             None => Err(refuse!("period", "is below 66 µs a failure")),
         }
-    }
-
-    const fn limit(&self) -> u64 {
-        self.failures as u64 * self.interval.get() as u64
     }
 }
 
@@ -378,6 +446,18 @@ impl Fresh for Drained {
     const FRESH: Self = Self(0);
 }
 
+impl Meter for Drained {
+    #[inline]
+    fn keep(&mut self, until: Instant) {
+        self.0 = until.as_nanos();
+    }
+
+    #[inline]
+    fn kept(&self) -> Instant {
+        Instant::from_nanos(self.0)
+    }
+}
+
 impl Trip for FailureMeter {
     type Meter = Drained;
 
@@ -388,9 +468,9 @@ impl Trip for FailureMeter {
         }
         let now = now?.as_nanos() >> UNIT;
         // A clock that stepped back finds the bucket drained far ahead: no further than full, or it would stay so.
-        let from = meter.0.max(now).min(now + self.limit());
+        let from = meter.0.max(now).min(now + self.limit);
         meter.0 = (from + u64::from(self.interval.get())).min((1 << BITS) - 1);
-        Some(meter.0 > now + self.limit())
+        Some(meter.0 > now + self.limit)
     }
 
     #[inline]
@@ -415,7 +495,7 @@ impl Trip for FailureMeter {
     }
 }
 
-/// `level / interval`, rounded up, saturating. By hand: a 64-bit division is a routine of 400 instructions on a small chip.
+/// `level / interval`, rounded up, saturating. In place, so that the compiler can leave it out where nobody looks at the counts.
 const fn div_ceil(level: u64, interval: NonZeroU32) -> u32 {
     let (mut rest, mut quotient, mut bit) = (level, 0_u32, 32_u32);
     while bit != 0 {
@@ -564,6 +644,17 @@ impl<T: Trip> Trip for OpenTime<T> {
 /// Two meters side by side.
 impl<A: Fresh, B: Fresh> Fresh for (A, B) {
     const FRESH: Self = (A::FRESH, B::FRESH);
+}
+
+impl<A: Meter, B: Meter> Meter for (A, B) {
+    fn keep(&mut self, until: Instant) {
+        self.0.keep(until);
+        self.1 = B::FRESH;
+    }
+
+    fn kept(&self) -> Instant {
+        self.0.kept()
+    }
 }
 
 impl<A: Trip, B: Trip> Trip for (A, B) {

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use crate::cell::Fresh;
 use crate::config::{ConfigError, Valid, refuse};
+use crate::math::divide;
 use crate::quantile::Sketch;
 use crate::ratio::Ratio;
 use crate::time::Span;
@@ -292,17 +293,7 @@ impl<const W: usize> Latest<W> {
     }
 
     /// The mean, rounded down; zero where nothing is known.
-    ///
-    /// A long division by digits of 16 bits: one of 64 bits is a routine of 400 instructions on a small chip.
-    fn mean(&self) -> u64 {
-        let Some(divisor) = core::num::NonZeroU32::new(self.known.into()) else { return 0 };
-        let (mut mean, mut remainder, mut shift) = (0_u64, 0_u32, u64::BITS);
-        while shift != 0 {
-            shift = shift.saturating_sub(16);
-            let digit = (remainder << 16) | (self.sum.unbounded_shr(shift) & 0xFFFF) as u32;
-            mean = (mean << 16) | u64::from(digit / divisor);
-            remainder = digit % divisor;
-        }
-        mean
+    const fn mean(&self) -> u64 {
+        if self.known == 0 { 0 } else { divide(self.sum, self.known as u32).0 }
     }
 }

