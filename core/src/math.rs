@@ -63,26 +63,23 @@ pub(crate) const fn divide_wide(value: u64, by: u64) -> (u64, u64) {
     }
 }
 
-/// From where the highest bits of both meet.
 #[inline(never)]
 const fn wide_by_hand(value: u64, by: u64) -> (u64, u64) {
     if by == 0 {
         return (u64::MAX, 0);
     }
-    let mut bit = by.leading_zeros().saturating_sub(value.leading_zeros());
-    let (mut rest, mut quotient) = (value, 0_u64);
-    loop {
-        let part = by.unbounded_shl(bit);
-        quotient = quotient << 1;
-        if rest >= part {
-            rest = rest.wrapping_sub(part);
-            quotient |= 1;
+    let (mut value, mut rest, mut left) = (value, 0_u64, u64::BITS);
+    while left != 0 {
+        let carry = rest >> 63 != 0;
+        rest = rest << 1 | value >> 63;
+        value <<= 1;
+        if carry || rest >= by {
+            rest = rest.wrapping_sub(by);
+            value |= 1;
         }
-        match bit.checked_sub(1) {
-            Some(next) => bit = next,
-            None => return (quotient, rest),
-        }
+        left = left.wrapping_sub(1);
     }
+    (value, rest)
 }
 
 /// `value · by`, saturating.
