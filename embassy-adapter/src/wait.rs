@@ -1,6 +1,6 @@
 //! Where callers wait for a bulkhead: a line of fixed size behind one of embassy's mutexes.
 
-use core::cell::Cell;
+use core::cell::RefCell;
 use core::fmt;
 
 use embassy_sync::blocking_mutex::Mutex;
@@ -8,7 +8,7 @@ use embassy_sync::blocking_mutex::raw::RawMutex;
 use failsoft_core::bulkhead::{VecLine, WaitQueue};
 
 /// A queue of at most `N` waiters behind a [`RawMutex`].
-pub struct RawQueue<M: RawMutex, const N: usize>(Mutex<M, Cell<VecLine<N>>>);
+pub struct RawQueue<M: RawMutex, const N: usize>(Mutex<M, RefCell<VecLine<N>>>);
 
 impl<M: RawMutex, const N: usize> fmt::Debug for RawQueue<M, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,14 +26,13 @@ impl<M: RawMutex, const N: usize> defmt::Format for RawQueue<M, N> {
 impl<M: RawMutex, const N: usize> WaitQueue for RawQueue<M, N> {
     type Line = VecLine<N>;
 
-    const NEW: Self = Self(Mutex::new(Cell::new(VecLine::new())));
+    const NEW: Self = Self(Mutex::new(RefCell::new(VecLine::new())));
 
     fn lock<R>(&self, f: impl FnOnce(&mut VecLine<N>) -> R) -> R {
-        self.0.lock(|cell| {
-            let mut line = cell.take();
-            let result = f(&mut line);
-            cell.set(line);
-            result
+        self.0.lock(|line| {
+            // `f` never comes back here; if it did all the same, it would find a line of its own.
+            let (mut borrowed, mut own) = (line.try_borrow_mut(), None);
+            f(borrowed.as_deref_mut().unwrap_or_else(|_| own.insert(VecLine::new())))
         })
     }
 }
