@@ -62,7 +62,7 @@
 //!
 //! # What it costs
 //! Each answer is an update of the cell and a reading of the clock. A call asks neither for the time nor changes anything as long as nothing is
-//! limited. The state is 88 bytes.
+//! limited. The state is 96 bytes.
 //!
 //! # When not to use it
 //! For a quota that is known: a [rate limiter](crate::rate_limiter) keeps it from the first call on. For calls to several resources that are
@@ -320,7 +320,7 @@ impl State {
         let mut bucket = self.limit.map_or_else(|| Bucket::empty(to, now), |limit| limit.bucket);
         bucket.set_rate(to, now);
         self.limit = Some(Limit { curve, bucket });
-        Some(RateCut { from, to, measured, at: now })
+        (from != Some(to)).then_some(RateCut { from, to, measured, at: now })
     }
 
     /// Takes a token whose turn comes within `wait`; `None` where that is now, or nothing is limited.
@@ -406,7 +406,7 @@ impl<K: CellKind<State>, O> AdaptiveRate<K, O> {
     /// which the rate was cut. It takes nothing.
     ///
     /// # Cancel safety
-    /// Dropping the future gives the token back, unless others have come since: they rely on it. The place in line is lost.
+    /// Dropping the future gives the token back, for whoever comes next; those who wait keep their turns. The place in line is lost.
     ///
     /// # Fairness
     /// First come, first served, while the rate does not rise; see [waiting](self#waiting).

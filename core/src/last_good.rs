@@ -75,8 +75,8 @@
 //! | age limit | [`MAX_AGE`] (120 s) | above zero | `Duration::MAX`: served for ever |
 //! | reuse of a fresh value, instead of a call | off | needs a time for which values are fresh | |
 //!
-//! A value is fresh while its age is below the first, and is served up to and including the second. A clock that steps back makes the
-//! age zero.
+//! A value is fresh while its age is below the first, and is served up to and including the second. A value from a time that a
+//! clock which stepped back has yet to reach counts as new at that moment, and ages from there.
 //!
 //! # When not to use it
 //! Where an old answer does more harm than none: a balance, a permission, an actuator's end position. And for large values of many
@@ -236,6 +236,11 @@ struct Entry<T> {
 }
 
 impl<T> Entry<T> {
+    /// Since when it is known, as far as a clock that stepped back can tell: since now. So it ages from here on.
+    fn settle(&mut self, now: Instant) {
+        self.at = self.at.min(now);
+    }
+
     const fn age(&self, now: Instant) -> Span {
         // Not as a `Duration`: that takes a division.
         Span::from_nanos(now.as_nanos().saturating_sub(self.at.as_nanos()))
@@ -344,7 +349,11 @@ impl<K: CellKind<Memory<T>>, T: Clone, O> LastGood<K, T, O> {
 
     fn find(&self, clock: &impl Clock, wanted: impl Fn(&Served) -> bool) -> Option<Good<T>> {
         let now = clock.now();
-        self.memory.read(|memory| memory.0.as_ref()?.recall(&self.config, now, &wanted))
+        self.memory.update(|memory| {
+            let entry = memory.0.as_mut()?;
+            entry.settle(now);
+            entry.recall(&self.config, now, &wanted)
+        })
     }
 }
 

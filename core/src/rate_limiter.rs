@@ -348,7 +348,9 @@ impl<K: CellKind<Arrival>> RateLimiter<K> {
     /// would outlast the longest one.
     ///
     /// # Cancel safety
-    /// Dropping the future gives the permits back. The place in line is lost.
+    /// Dropping the future gives the permits back, as far as nobody behind relies on them: a place within the line stays empty. So under
+    /// lasting overload, callers that give up sooner than the longest wait can use up the whole quota; let them
+    /// [reserve](Self::reserve) for no longer than they would wait, or give the pipeline a deadline. The place in line is lost.
     ///
     /// # Fairness
     /// First come, first served.

@@ -280,7 +280,7 @@ pin_project_lite::pin_project! {
 }
 
 impl<K: CellKind<Window>> Part for Throttle<K> {
-    const ROLE: Role = Role::Throttle;
+    const ROLE: Role = Role::Adaptive;
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let period = Span::from_nanos(self.config.bucket.as_nanos().saturating_mul(BUCKETS as u64)).duration();

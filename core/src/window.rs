@@ -160,7 +160,8 @@ impl Accumulate for Counts {
 /// What happened in the last `BUCKETS` buckets of time, aligned to the clock: the current one and those before it.
 ///
 /// A bucket is gone as soon as `BUCKETS` times its length have passed since its start. How long one is, is said with each
-/// operation. What comes with a time before the newest bucket, from a clock that stepped back, is counted in the newest.
+/// operation. What comes with a time before the newest bucket, from a clock that stepped back, is counted in the newest, which is then the
+/// current one again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct TimeWindow<A, const BUCKETS: usize> {
@@ -217,7 +218,11 @@ impl<A: Accumulate, const BUCKETS: usize> TimeWindow<A, BUCKETS> {
     }
 
     /// Begins new buckets until `now` is in the newest.
-    fn advance(&mut self, length: Span, now: Instant) {
+    pub(crate) fn advance(&mut self, length: Span, now: Instant) {
+        if self.ends > now.after(length) && self.ends != Instant::MAX {
+            // The clock has stepped back by more than a bucket: not to be waited for until it has caught up.
+            self.ends = end_of_bucket(length, now);
+        }
         for _ in 0..BUCKETS {
             if is_before(now, self.ends) {
                 return;

@@ -9,6 +9,7 @@ use crate::bulkhead::{BulkheadState, Priority, Slots, Tally, WaitQueue};
 use crate::cell::CellKind;
 use crate::executor::Executor;
 use crate::observe::Observer;
+use crate::pipeline::order::Roles;
 use crate::pipeline::{Answer, Layer, Next, Part, Role, Scope, Through};
 
 /// An adaptive limit for calls of one priority.
@@ -135,6 +136,7 @@ where
     Q: WaitQueue,
 {
     const ROLE: Role = Role::Bulkhead;
+    const ROLES: Roles = Roles::of(Role::Bulkhead).and(Roles::of(Role::Adaptive));
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.limit.describe(f)?;
@@ -150,6 +152,7 @@ where
     Q: WaitQueue,
 {
     const ROLE: Role = Role::Bulkhead;
+    const ROLES: Roles = Roles::of(Role::Bulkhead).and(Roles::of(Role::Adaptive));
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let config = self.config;

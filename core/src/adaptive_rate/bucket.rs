@@ -22,6 +22,9 @@ pub(super) struct Bucket {
     left: i64,
     /// What was ever taken, modulo 2^64.
     taken: u64,
+    /// What was given back from within the line, behind somebody who still waits: it counts for whoever comes next, and not for
+    /// those ahead.
+    returned: u64,
     /// Filled up to here.
     at: Instant,
 }
@@ -33,7 +36,7 @@ pub(super) struct Ticket(u64);
 
 impl Bucket {
     pub(super) const fn empty(rate: Rate, now: Instant) -> Self {
-        Self { rate, left: 0, taken: 0, at: now }
+        Self { rate, left: 0, taken: 0, returned: 0, at: now }
     }
 
     pub(super) const fn rate(&self) -> Rate {
@@ -69,6 +72,10 @@ impl Bucket {
     /// Takes a token whose turn comes by `until`, or says when it would.
     pub(super) fn take(&mut self, until: Instant, now: Instant) -> Result<(Ticket, Instant), Instant> {
         self.fill(now);
+        if self.left >= 0 {
+            // Nobody waits.
+            self.returned = 0;
+        }
         let left = self.left.saturating_sub_unsigned(CALL);
         let at = self.when(left, now);
         if at > until {
@@ -81,16 +88,25 @@ impl Bucket {
     /// When it is this one's turn, as the rate is now; `now` where it is.
     pub(super) fn turn(&mut self, ticket: Ticket, now: Instant) -> Instant {
         self.fill(now);
-        // As if those behind it had taken nothing.
-        self.when(self.left.saturating_add_unsigned(self.taken.wrapping_sub(ticket.0)), now)
+        // As if those behind it had taken nothing, nor given anything back.
+        let behind = self.taken.wrapping_sub(ticket.0);
+        let behind_still = behind.saturating_sub(self.returned);
+        let turn = self.when(self.left.saturating_add_unsigned(behind_still), now);
+        if turn <= now {
+            // Whoever left ahead of it is of no account any more.
+            self.returned = self.returned.min(behind);
+        }
+        turn
     }
 
-    /// Gives a token back, but for what others who came later rely on.
+    /// Gives a token back, for whoever comes next. Those who wait keep their turns.
     pub(super) fn give_back(&mut self, ticket: Ticket) {
-        let behind = self.taken.wrapping_sub(ticket.0);
-        let returned = CALL.saturating_sub(behind);
-        self.left = self.left.saturating_add_unsigned(returned).min(self.capacity());
-        self.taken = self.taken.wrapping_sub(returned);
+        self.left = self.left.saturating_add_unsigned(CALL);
+        if self.taken == ticket.0 {
+            self.taken = self.taken.wrapping_sub(CALL);
+        } else {
+            self.returned = self.returned.saturating_add(CALL);
+        }
     }
 
     /// When what is below zero has filled.

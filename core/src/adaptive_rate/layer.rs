@@ -9,6 +9,7 @@ use crate::cell::CellKind;
 use crate::executor::Executor;
 use crate::failure::Failure;
 use crate::observe::Observer;
+use crate::pipeline::order::Roles;
 use crate::pipeline::{Answer, Layer, Next, Part, REJECTED, Role, Scope};
 use crate::time::Span;
 
@@ -29,6 +30,7 @@ pin_project_lite::pin_project! {
 
 impl<K: CellKind<State>, O> Part for AdaptiveRate<K, O> {
     const ROLE: Role = Role::RateLimiter;
+    const ROLES: Roles = Roles::of(Role::RateLimiter).and(Roles::of(Role::Adaptive));
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "adaptive rate: {}", self.config)

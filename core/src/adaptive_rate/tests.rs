@@ -6,8 +6,10 @@ use std::string::ToString;
 use std::vec::Vec;
 
 use super::*;
+use crate::backoff::{Backoff, Jitter};
 use crate::cell::Local;
 use crate::outcome::Verdict;
+use crate::retry::{self, RetryPolicy};
 use crate::rng::Rng;
 use crate::testing::tests::{at, ms, poll_once};
 use crate::testing::{ManualClock, Recorder, Script, Step, VirtualExecutor, never};
@@ -254,6 +256,8 @@ mod bucket {
             let mut bucket = Bucket::empty(first, Instant::from_nanos(start));
             let mut model = Model { filled: 0, taken: 0, rate: first.as_millionths().into(), micros: 0, brought: 0 };
             let (mut waiting, mut passed) = (Vec::<(Ticket, i128)>::new(), 0_i128);
+            // Whether anybody has left the line since it was empty, with others behind.
+            let mut left = false;
             for step in 0..2_000 {
                 now += u64::from(rng.next()) >> (rng.next() % 32);
                 let clock = Instant::from_nanos(now);
@@ -270,11 +274,10 @@ mod bucket {
                         model.fill(model.micros);
                     }
                     1 if !waiting.is_empty() => {
-                        let (ticket, number) = waiting.swap_remove(rng.next() as usize % waiting.len());
+                        let (ticket, number) = waiting.remove(rng.next() as usize % waiting.len());
                         bucket.give_back(ticket);
-                        if number == model.taken {
-                            model.taken -= CALL;
-                        }
+                        left |= waiting.last().is_some_and(|(_, last)| *last >= number);
+                        model.taken -= CALL;
                     }
                     _ => {
                         let wait = Span::from_nanos(u64::from(rng.next()));
@@ -291,12 +294,17 @@ mod bucket {
                         }
                     }
                 }
+                let mut ahead = passed;
                 waiting.retain(|(ticket, number)| {
                     let turn = bucket.turn(*ticket, clock);
-                    assert_eq!(turn, instant(model.when(*number)), "seed {seed}, step {step}");
+                    ahead += CALL;
+                    let place = instant(model.when(ahead));
+                    assert!(turn >= place || !left, "seed {seed}, step {step}: before those ahead of it");
+                    assert!(turn == instant(model.when(*number)) || left, "seed {seed}, step {step}");
                     passed += if turn <= clock { CALL } else { 0 };
                     turn > clock
                 });
+                left &= !waiting.is_empty();
                 assert!(passed <= model.brought, "seed {seed}, step {step}");
             }
             assert!(passed > 0 && model.taken > 0, "seed {seed}");
@@ -483,7 +491,7 @@ fn a_cut_makes_those_who_wait_wait_longer_or_rejects_them() {
 }
 
 #[test]
-fn a_caller_that_stops_waiting_gives_its_token_back_unless_others_rely_on_it() {
+fn a_caller_that_stops_waiting_gives_its_token_back_for_whoever_comes_next() {
     let executor = VirtualExecutor::new();
     let limiter = cut_to(Rate::per_second(10), Config::new(), Instant::START);
     let next = || limiter.try_acquire(&&executor).expect_err("it is empty").retry_at();
@@ -496,11 +504,11 @@ fn a_caller_that_stops_waiting_gives_its_token_back_unless_others_rely_on_it() {
     let (middle, last) = (wait(), wait());
     assert_eq!(next(), Some(at(300)));
     drop(middle);
-    assert_eq!(next(), Some(at(300)), "the last one keeps its turn");
+    assert_eq!(next(), Some(at(200)), "beside the last one, which keeps its turn: two by then");
     drop(last);
-    assert_eq!(next(), Some(at(200)));
+    assert_eq!(next(), Some(at(100)));
     drop(limiter.acquire(&executor));
-    assert_eq!(next(), Some(at(200)), "never polled, it took nothing");
+    assert_eq!(next(), Some(at(100)), "never polled, it took nothing");
 }
 
 /// "Too many requests" is what makes it adapt; everything else is an error like any other.
@@ -602,7 +610,10 @@ fn a_clock_that_steps_back_and_the_end_of_time_leave_it_at_work() {
     let (cuts, clock) = (Recorder::<RateCut, 8>::new(), ManualClock::new());
     let config = Config::new().with_settling(ms(100)).validate().expect("it makes sense");
     let limiter: AdaptiveRate<Local, _> = AdaptiveRate::with_observer(config, &cuts);
-    clock.set(at(3_600_000));
+    for call in 0..=100 {
+        clock.set(at(3_590_000 + call * 100));
+        limiter.record(false, &&clock);
+    }
     limiter.record(true, &&clock);
     clock.set(Instant::START);
     limiter.record(true, &&clock);
@@ -648,5 +659,88 @@ fn it_stands_in_a_static_and_is_as_large_as_its_page_says() {
         static LIMITER: AdaptiveRate<Local> = const { AdaptiveRate::new(CONFIG) };
     }
     LIMITER.with(|limiter| assert_eq!(limiter.snapshot(), Snapshot { limit: None, measured: Rate::ZERO }));
-    assert_eq!(size_of::<State>(), 88);
+    assert_eq!(size_of::<State>(), 96);
+}
+
+#[test]
+fn a_line_that_gave_up_after_a_cut_is_in_nobodys_way() {
+    let executor: VirtualExecutor<1_024> = VirtualExecutor::seeded(1);
+    let limiter = limiter(Config::new().with_meter(ms(500), Ratio::ONE));
+    for call in 1..=200 {
+        limiter.record(false, &at(call * 10));
+    }
+    limiter.record(true, &at(2_000));
+    executor.jump_to(at(2_000));
+    let mut line: Vec<_> = (0..600).map(|_| Box::pin(limiter.acquire(&executor))).collect();
+    line.retain_mut(|call| poll_once(call.as_mut()).is_pending());
+    assert_eq!(line.len(), 600);
+    for _ in 0..20 {
+        limiter.record(true, &at(2_001));
+    }
+    assert_eq!(limiter.snapshot().limit, Some(LOWEST));
+    let (mut passed, mut rejected) = (0, 0);
+    let all = core::future::poll_fn(|cx| {
+        line.retain_mut(|call| {
+            let Poll::Ready(result) = call.as_mut().poll(cx) else { return true };
+            if result.is_ok() {
+                passed += 1;
+            } else {
+                rejected += 1;
+            }
+            false
+        });
+        if line.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    });
+    executor.run(all).expect("it ends");
+    // Ten seconds are the longest wait.
+    assert!(passed <= 6 && passed + rejected == 600, "{passed} passed");
+    let before = executor.elapsed();
+    assert!(executor.run(limiter.acquire(&executor)).expect("it ends").is_ok());
+    assert!(executor.elapsed() <= before + ms(2_000), "{:?} after {before:?}", executor.elapsed());
+}
+
+#[test]
+fn impatient_callers_leave_what_they_do_not_use_to_others() {
+    let executor: VirtualExecutor<1_024> = VirtualExecutor::seeded(1);
+    let limiter = cut_to(Rate::per_second(10), Config::new(), Instant::START);
+    // Twice as many as may pass, each with a second's patience.
+    let (mut line, mut passed) = (Vec::new(), 0);
+    for tick in 0..1_200 {
+        let now = at(tick * 50);
+        executor.jump_to(now);
+        line.push((now, Box::pin(limiter.acquire(&executor))));
+        line.retain_mut(|(since, call)| match poll_once(call.as_mut()) {
+            Poll::Ready(result) => {
+                passed += u32::from(result.is_ok());
+                false
+            }
+            Poll::Pending => now.saturating_duration_since(*since) < ms(1_000),
+        });
+    }
+    assert!((500..=601).contains(&passed), "{passed} of 600");
+}
+
+#[test]
+fn a_rate_that_is_as_low_as_it_gets_is_not_cut() {
+    let cuts = Recorder::<RateCut, 8>::new();
+    let config = Config::new().validate().expect("it makes sense");
+    let limiter: AdaptiveRate<Local, _> = AdaptiveRate::with_observer(config, &cuts);
+    for call in 0..5 {
+        limiter.record(true, &at(call));
+    }
+    let cuts: Vec<_> = cuts.take().map(|cut| (cut.from, cut.to)).collect();
+    assert_eq!(cuts, [(None, LOWEST)]);
+}
+
+#[test]
+fn each_attempt_takes_a_token() {
+    let executor = VirtualExecutor::new();
+    let limiter = cut_to(Rate::per_second(10), Config::new(), Instant::START);
+    let backoff = Backoff::constant(ms(1)).with_jitter(Jitter::None);
+    let retry =
+        RetryPolicy::new(retry::Config::new().with_max_attempts(3).with_backoff(backoff).validate().expect("valid"));
+    let pipeline = Pipeline::new(&executor).layer(retry).layer(&limiter);
+    let service = Script::new(&[Step::Fail]);
+    assert!(executor.run(pipeline.call(|_| service.call(&executor))).expect("it ends").is_err());
+    assert_eq!((service.calls(), executor.elapsed()), (3, ms(300)), "a tenth of a second each");
 }

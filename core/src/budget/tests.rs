@@ -266,3 +266,15 @@ fn hedges_and_retries_that_share_a_budget_deposit_once_for_a_call() {
     assert!(executor.run(pipeline.call(|_| service.call(&executor))).expect("it ends").is_ok());
     assert_eq!((service.calls(), budget.balance(&&executor)), (2, 0), "one deposit, one hedge");
 }
+
+#[test]
+fn the_floor_comes_back_after_a_clock_that_jumped_ahead_and_came_back() {
+    let at = Instant::from_millis;
+    for deposit in [0, 1] {
+        let budget = Tokened::new(valid!(TokenConfig::new().validate()));
+        budget.deposit(deposit, &at(3_600_000));
+        assert!(budget.try_withdraw(100, &at(1_000)), "ten a second, for ten seconds");
+        assert!(!budget.try_withdraw(1, &at(1_000)));
+        assert_eq!(budget.balance(&at(12_000)), 100);
+    }
+}

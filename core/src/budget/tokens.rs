@@ -154,6 +154,7 @@ impl<K: CellKind<Tokens>> TokenBudget<K> {
     pub fn try_withdraw(&self, retries: u32, clock: &impl Clock) -> bool {
         let (cost, slice, now) = (i64::from(retries).saturating_mul(RETRY), self.config.slice(), clock.now());
         self.tokens.update(|tokens| {
+            tokens.advance(slice, now);
             let balance = tokens.sum(slice, now).0.saturating_add(self.config.floor());
             let enough = balance >= cost;
             if enough {

@@ -9,7 +9,7 @@ use std::thread;
 use std::vec::Vec;
 
 use super::*;
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Jitter};
 use crate::cell::{Live, Local};
 use crate::circuit_breaker::{self, CircuitBreaker, StateKind};
 use crate::executor::Executor as _;
@@ -18,7 +18,7 @@ use crate::outcome::{Classify, ErrIsFailure, Verdict};
 use crate::pipeline::{Layer, Pipeline};
 use crate::retry::{self, RetryPolicy};
 use crate::testing::tests::{Rig, Threaded, at, explode, explodes, ms, poll_once};
-use crate::testing::{Recorder, Script, Scripted, Step, never};
+use crate::testing::{Recorder, Script, Scripted, Step, VirtualExecutor, never};
 use crate::time::{Clock as _, Instant};
 use crate::timeout::Timeout;
 use crate::valid;
@@ -514,4 +514,17 @@ fn it_says_what_it_is() {
          chaos: a latency of 50ms in 10 % of the calls, switched off"
     );
     assert_eq!(std::format!("{last:?}"), "Chaos { calls: 0, rate: Ratio(1000), enabled: false, .. }");
+}
+
+#[test]
+fn each_attempt_of_a_retry_is_a_call_that_is_hit_or_not() {
+    let executor = VirtualExecutor::new();
+    let never = Config::new(1).with_rate(Ratio::ZERO).validate().expect("valid");
+    let chaos: Chaos<Local, _> = Chaos::new(never, Latency::new(Duration::from_secs(1)));
+    let backoff = Backoff::constant(Duration::from_millis(1)).with_jitter(Jitter::None);
+    let retry =
+        RetryPolicy::new(retry::Config::new().with_max_attempts(3).with_backoff(backoff).validate().expect("valid"));
+    let pipeline = Pipeline::new(&executor).layer(retry).layer(&chaos);
+    assert!(executor.run(pipeline.call(async |_| Err::<(), _>("down"))).expect("it ends").is_err());
+    assert_eq!(chaos.calls(), 3);
 }

@@ -16,7 +16,7 @@ use crate::config::Valid;
 use crate::executor::Executor;
 use crate::observe::Observer;
 use crate::pipeline::{Answer, Layer, Next, Part, Role, Scope};
-use crate::time::{Clock, Span};
+use crate::time::{Clock, Instant, Span};
 
 /// What is remembered of many things, each under its key.
 pub struct Memories<Key, T, const N: usize> {
@@ -46,7 +46,7 @@ impl<Key: Clone + Eq + Hash, T, const N: usize> Memories<Key, T, N> {
         if let Some(own) = self.of.get_mut(key) {
             return Some(mem::replace(own, entry));
         }
-        let gone = if self.of.len() < N { None } else { self.remove_oldest() };
+        let gone = if self.of.len() < N { None } else { self.remove_oldest(entry.at) };
         match self.of.insert(key.clone(), entry) {
             Ok(_) => gone,
             // There is a place; but where there were none it would not be remembered.
@@ -54,7 +54,9 @@ impl<Key: Clone + Eq + Hash, T, const N: usize> Memories<Key, T, N> {
         }
     }
 
-    fn remove_oldest(&mut self) -> Option<Entry<T>> {
+    fn remove_oldest(&mut self, now: Instant) -> Option<Entry<T>> {
+        // Those from before the clock stepped back would stay the newest.
+        self.of.values_mut().for_each(|entry| entry.settle(now));
         let (oldest, _) = self.of.iter().min_by_key(|(_, entry)| entry.at)?;
         let oldest = oldest.clone();
         self.of.swap_remove(&oldest)
@@ -154,7 +156,11 @@ where
 
     fn find(&self, key: &Key, clock: &impl Clock, wanted: impl Fn(&Served) -> bool) -> Option<Good<T>> {
         let now = clock.now();
-        self.memories.read(|memories| memories.of.get(key)?.recall(&self.config, now, &wanted))
+        self.memories.update(|memories| {
+            let entry = memories.of.get_mut(key)?;
+            entry.settle(now);
+            entry.recall(&self.config, now, &wanted)
+        })
     }
 }
 

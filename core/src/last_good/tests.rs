@@ -607,10 +607,27 @@ fn a_script_of_readings_gives_what_a_naive_memory_gives() {
                 memory.remember(&step, &&clock);
                 naive = Some((now, step));
             }
-            let expected =
-                naive.map(|(then, value)| (now.saturating_sub(then), value)).filter(|(age, _)| *age <= 60_000);
+            // From before a clock that stepped back: known since now.
+            naive = naive.map(|(then, value)| (then.min(now), value));
+            let expected = naive.map(|(then, value)| (now - then, value)).filter(|(age, _)| *age <= 60_000);
             let expected = expected.map(|(age, value)| good(value, ms(age), age >= 5_000));
             assert_eq!(memory.get(&&clock), expected, "seed {seed}, step {step}");
         }
+    }
+}
+
+#[test]
+fn a_clock_that_jumped_ahead_and_came_back_keeps_nothing_fresh() {
+    let memory: LastGood<Local, u8> = LastGood::new(REUSED);
+    memory.remember(&1, &at(3_600_000));
+    assert_eq!(memory.get(&at(1_000)).map(|good| good.is_stale()), Some(false), "how old it is can't be told");
+    assert_eq!(memory.get(&at(1_801_000)), None, "half an hour by now, at least");
+    let keyed: KeyedLastGood<Local, u32, u32, 4> = KeyedLastGood::new(FIVE_TO_SIXTY);
+    (0..3).for_each(|key| keyed.remember(&key, &key, &at(3_600_000)));
+    for second in 1..10 {
+        let now = at(second * 1_000);
+        keyed.remember(&10, &1, &now);
+        keyed.remember(&11, &1, &now);
+        assert!(keyed.get(&10, &now).is_some() && keyed.get(&11, &now).is_some(), "after {second} s");
     }
 }

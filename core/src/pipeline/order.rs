@@ -5,10 +5,10 @@
 //!
 //! | within | a | because |
 //! | --- | --- | --- |
-//! | a retry, a hedge, a circuit breaker | fallback | its answer is a success: nothing would be left to retry, to hedge or to count |
+//! | a retry, a hedge, a circuit breaker, whatever adapts | fallback | its answer is a success: nothing would be left to retry, to hedge or to count |
 //! | a retry | retry | the attempts multiply |
 //! | a circuit breaker | retry | an open breaker would not stop the attempts of the calls under way |
-//! | a rate limiter, a throttle | retry, hedge | further attempts would pass without being counted |
+//! | a rate limiter, whatever adapts | retry, hedge | further attempts would pass without being counted |
 //! | a bulkhead | hedge | further tries would run beside the one that holds the permit |
 //!
 //! ```compile_fail
@@ -19,6 +19,8 @@
 //!     .layer(RetryPolicy::new(valid!(Config::new().validate())))
 //!     .layer(Fallback::new(|_: Failure<()>| Ok(20)));
 //! ```
+//!
+//! What adapts is a throttle, an adaptive limit or an adaptive rate: it goes by what becomes of the calls.
 //!
 //! Who wants such an order all the same says so with
 //! [`layer_in_any_order`](super::Pipeline::layer_in_any_order).
@@ -48,8 +50,8 @@ pub enum Role {
     Bulkhead,
     /// Stops calling what fails.
     CircuitBreaker,
-    /// Calls less of what rejects much.
-    Throttle,
+    /// Goes by what becomes of the calls: a throttle, an adaptive limit or rate.
+    Adaptive,
 }
 
 /// Several roles: a bit each.
@@ -167,6 +169,10 @@ pub(super) const fn check<Outer: Part, Inner: Part>() {
             !outer.has(Role::CircuitBreaker),
             "a fallback within a circuit breaker: its answer is a success, so the breaker would never open"
         );
+        assert!(
+            !outer.has(Role::Adaptive),
+            "a fallback within what adapts to its calls: its answer is a success, so nothing else would ever be seen"
+        );
     }
     if inner.has(Role::Retry) {
         assert!(!outer.has(Role::Retry), "a retry within a retry: their attempts multiply");
@@ -179,8 +185,8 @@ pub(super) const fn check<Outer: Part, Inner: Part>() {
             "a retry within a rate limiter: further attempts would pass without being counted"
         );
         assert!(
-            !outer.has(Role::Throttle),
-            "a retry within a throttle: further attempts would pass without being counted"
+            !outer.has(Role::Adaptive),
+            "a retry within what adapts to its calls: further attempts would pass without being counted"
         );
     }
     if inner.has(Role::Hedge) {
@@ -189,8 +195,8 @@ pub(super) const fn check<Outer: Part, Inner: Part>() {
             "a hedge within a rate limiter: further tries would pass without being counted"
         );
         assert!(
-            !outer.has(Role::Throttle),
-            "a hedge within a throttle: further tries would pass without being counted"
+            !outer.has(Role::Adaptive),
+            "a hedge within what adapts to its calls: further tries would pass without being counted"
         );
         assert!(
             !outer.has(Role::Bulkhead),
@@ -216,7 +222,7 @@ mod tests {
         Role::RateLimiter,
         Role::Bulkhead,
         Role::CircuitBreaker,
-        Role::Throttle,
+        Role::Adaptive,
     ];
 
     /// A part of the role at this place.
@@ -253,7 +259,7 @@ mod tests {
             (refused::<5>(), &[Retry, Hedge]),
             (refused::<6>(), &[Hedge]),
             (refused::<7>(), &[Fallback, Retry]),
-            (refused::<8>(), &[Retry, Hedge]),
+            (refused::<8>(), &[Fallback, Retry, Hedge]),
         ];
         for (outer, (found, expected)) in ROLES.iter().zip(table) {
             assert_eq!(found, expected, "within {outer:?}");

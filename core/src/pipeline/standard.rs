@@ -100,7 +100,7 @@ impl<F: Part, T: Part, R: Part, L: Part, B: Part, C: Part, A: Part> Standard<F, 
     }
     with_part! {
         /// The limit of calls at once: a bulkhead or an adaptive limit; or a throttle.
-        with_bulkhead, bulkhead: Bulkhead | Throttle, [fallback, total_timeout, retry, rate_limiter, breaker, attempt_timeout],
+        with_bulkhead, bulkhead: Bulkhead | Adaptive, [fallback, total_timeout, retry, rate_limiter, breaker, attempt_timeout],
         Standard<F, T, R, L, P, C, A>
     }
     with_part! {

@@ -42,20 +42,25 @@ impl<Key, const N: usize> Fresh for Arrivals<Key, N> {
 
 impl<Key: Clone + Eq + Hash, const N: usize> Arrivals<Key, N> {
     /// The key's own arrival time, or the one of all keys that have no place.
-    fn find(&self, key: &Key) -> Arrival {
+    fn find(&self, key: &Key, now: u64) -> Arrival {
         match self.of.get(key) {
             Some(arrival) => *arrival,
-            None if self.of.len() < N => Arrival::FRESH,
+            None if self.of.len() < N || self.of.values().any(|arrival| arrival.0 <= now) => Arrival::FRESH,
             None => self.others,
         }
     }
 
     /// The key's own place, given one where there is none yet and that is possible. A key that has its whole burst back
     /// needs no place: without one it is as good as new.
-    fn own(&mut self, key: &Key, now: u64) -> Option<&mut Arrival> {
+    fn own(&mut self, config: &Config, key: &Key, now: Instant) -> Option<&mut Arrival> {
         if !self.of.contains_key(key) {
-            if self.of.len() == N && now >= self.full_until {
-                self.of.retain(|_, arrival| arrival.0 > now);
+            // Further ahead than any arrival: the clock has stepped back.
+            let stepped_back = self.full_until > now.after(config.horizon()).as_nanos();
+            if self.of.len() == N && (now.as_nanos() >= self.full_until || stepped_back) {
+                self.of.retain(|_, arrival| {
+                    arrival.0 = arrival.at(config, now);
+                    arrival.0 > now.as_nanos()
+                });
                 self.full_until = self.of.values().map(|arrival| arrival.0).min().unwrap_or(u64::MAX);
             }
             self.of.insert(key.clone(), Arrival::FRESH).ok()?;
@@ -64,7 +69,7 @@ impl<Key: Clone + Eq + Hash, const N: usize> Arrivals<Key, N> {
     }
 
     fn take(&mut self, config: &Config, key: &Key, permits: u32, now: Instant) -> Result<(), Rejected> {
-        let taken = match self.own(key, now.as_nanos()) {
+        let taken = match self.own(config, key, now) {
             Some(own) => {
                 let taken = own.take(config, permits, Span::ZERO, now);
                 let whole_again = own.0;
@@ -150,7 +155,8 @@ impl<K: CellKind<Arrivals<Key, N>>, Key: Clone + Eq + Hash, const N: usize> Keye
     /// The key's permits that could be taken now.
     pub fn available(&self, key: &Key, clock: &impl Clock) -> u32 {
         let now = clock.now();
-        let find = |config: &Config| self.arrivals.read(|arrivals| arrivals.find(key).available(config, now));
+        let find =
+            |config: &Config| self.arrivals.read(|arrivals| arrivals.find(key, now.as_nanos()).available(config, now));
         u32::try_from(self.settings.with(&self.first, find)).unwrap_or(0)
     }
 

@@ -346,3 +346,36 @@ mod keyed {
         assert_eq!(service.calls(), 2);
     }
 }
+
+#[test]
+fn of_a_key_what_is_available_can_be_taken_and_no_less() {
+    let keyed: KeyedRateLimiter<Local, u32, 2> =
+        KeyedRateLimiter::new(valid!(Config::new(10, Duration::from_secs(10)).validate()));
+    for key in 0..2 {
+        keyed.try_acquire(&key, &Instant::START).expect("a place");
+    }
+    keyed.try_acquire_many(&9, 10, &Instant::START).expect("what all others share");
+    assert_eq!(keyed.available(&7, &Instant::from_millis(999)), 0);
+    let later = Instant::from_millis(2_000);
+    assert_eq!(keyed.available(&7, &later), 10, "places are free again");
+    for _ in 0..10 {
+        keyed.try_acquire(&7, &later).expect("available");
+    }
+    assert!(keyed.try_acquire(&7, &later).is_err());
+}
+
+#[test]
+fn places_come_free_for_one_generation_of_keys_after_the_other_and_after_a_clock_that_jumped() {
+    let config = valid!(Config::new(10, Duration::from_secs(10)).validate());
+    let keyed: KeyedRateLimiter<Local, u32, 2> = KeyedRateLimiter::new(config);
+    for key in 0..2 {
+        keyed.try_acquire(&key, &Instant::from_millis(3_600_000)).expect("ahead");
+    }
+    for generation in 0..20 {
+        let now = Instant::from_millis(20_000 * generation);
+        for key in [10, 11] {
+            let key = key + 2 * u32::try_from(generation).expect("few");
+            keyed.try_acquire_many(&key, if generation == 0 { 5 } else { 10 }, &now).expect("a quota of its own");
+        }
+    }
+}

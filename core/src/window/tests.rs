@@ -43,20 +43,23 @@ fn a_count_window_is_what_its_last_calls_were_whatever_its_size_does_meanwhile()
 /// Every call with its bucket, counted anew each time.
 #[derive(Default)]
 struct Naive {
-    calls: Vec<(u64, bool)>,
-    newest: u64,
+    calls: Vec<(i64, bool)>,
+    newest: i64,
 }
 
 impl Naive {
     fn add(&mut self, failed: bool, length: u64, now: u64) {
-        // A clock that stepped back counts in the newest bucket.
-        self.newest = self.newest.max(now / length);
-        self.calls.push((self.newest, failed));
+        let bucket = (now / length).cast_signed();
+        // A clock that stepped back: the newest bucket is the current one, and the others as many before it as they were.
+        let back = (self.newest - bucket).max(0);
+        self.calls.iter_mut().for_each(|call| call.0 -= back);
+        self.newest = bucket;
+        self.calls.push((bucket, failed));
     }
 
     fn sum<const BUCKETS: u64>(&self, length: u64, now: u64) -> Counts {
-        let at = self.newest.max(now / length);
-        let live = self.calls.iter().filter(|call| call.0 + BUCKETS > at);
+        let at = self.newest.max((now / length).cast_signed());
+        let live = self.calls.iter().filter(|call| call.0 + BUCKETS.cast_signed() > at);
         counts(live.clone().count() as u32, live.filter(|call| call.1).count() as u32, 0)
     }
 }
