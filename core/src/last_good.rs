@@ -324,7 +324,7 @@ impl<K: CellKind<Memory<T>>, T, O> LastGood<K, T, O> {
         Self { config: config.get(), memory: K::Cell::NEW, observer }
     }
 
-    /// Forgets the value: it is known to be wrong.
+    /// Forgets the value: it is known to be wrong. What a call under way brings is remembered all the same.
     pub fn forget(&self) {
         drop(self.memory.update(|memory| memory.0.take()));
     }

@@ -79,7 +79,7 @@ pub type Hedge<const N: usize = 1, D = hedge::FixedDelay, O = (), B = ()> = hedg
 /// A rate limiter for tasks and interrupts alike.
 pub type RateLimiter = rate_limiter::RateLimiter<CriticalSection>;
 
-/// A rate limiter for each of up to `N` keys (a power of two), for tasks and interrupts alike.
+/// A rate limiter for each of up to `N` keys (a power of two, two or more), for tasks and interrupts alike.
 pub type KeyedRateLimiter<Key, const N: usize> = rate_limiter::KeyedRateLimiter<CriticalSection, Key, N>;
 
 /// A client-side throttler, for tasks and interrupts alike.
@@ -131,5 +131,5 @@ pub type AdaptiveRate<O = ()> = adaptive_rate::AdaptiveRate<CriticalSection, O>;
 /// ```
 pub type LastGood<T, O = ()> = last_good::LastGood<CriticalSection, T, O>;
 
-/// The last good value of each of up to `N` keys, a power of two, for tasks and interrupts alike.
+/// The last good value of each of up to `N` keys (a power of two, two or more), for tasks and interrupts alike.
 pub type KeyedLastGood<Key, T, const N: usize, O = ()> = last_good::KeyedLastGood<CriticalSection, Key, T, N, O>;

@@ -47,6 +47,8 @@
 //! An operation must not make a call of its own key, nor wait for somebody who does: it would wait for itself.
 //!
 //! An execution takes a handful of small allocations, and its future is boxed; to join one takes room for a waker.
+//! Each time an execution can go on all its callers are woken, of which one drives it: an operation that waits many times costs
+//! that many wake-ups of each caller.
 //!
 //! # Defaults
 //!

@@ -110,7 +110,7 @@ pub type RateLimiter = rate_limiter::RateLimiter<Atomic>;
 /// A rate limiter shared by threads, whose quota can be replaced while it is in use.
 pub type LiveRateLimiter = rate_limiter::RateLimiter<cell::Live<Atomic>>;
 
-/// A rate limiter for each of up to `N` keys (a power of two), shared by threads through a mutex.
+/// A rate limiter for each of up to `N` keys (a power of two, two or more), shared by threads through a mutex.
 pub type KeyedRateLimiter<Key, const N: usize> = rate_limiter::KeyedRateLimiter<Locked, Key, N>;
 
 /// A client-side throttler, shared by threads through a mutex.
@@ -170,5 +170,5 @@ pub type AdaptiveRate<O = ()> = adaptive_rate::AdaptiveRate<Locked, O>;
 /// ```
 pub type LastGood<T, O = ()> = last_good::LastGood<Locked, T, O>;
 
-/// The last good value of each of up to `N` keys, a power of two, shared by threads through a mutex.
+/// The last good value of each of up to `N` keys (a power of two, two or more), shared by threads through a mutex.
 pub type KeyedLastGood<Key, T, const N: usize, O = ()> = last_good::KeyedLastGood<Locked, Key, T, N, O>;

@@ -63,7 +63,8 @@ impl<Key: Clone + Eq + Hash, T, const N: usize> Memories<Key, T, N> {
     }
 }
 
-/// The last good value of each of many keys (sensors, upstreams, tenants), of which it remembers at most `N`, a power of two.
+/// The last good value of each of many keys (sensors, upstreams, tenants), of which it remembers at most `N` (a power of
+/// two, two or more).
 ///
 /// ```
 /// use failsoft_core::{Instant, cell::Local, last_good::{Config, KeyedLastGood}};
@@ -144,7 +145,7 @@ where
         self.memories.read(|memories| memories.of.get(key).map(|entry| entry.age(now))).map(Span::duration)
     }
 
-    /// Forgets the key's value: it is known to be wrong.
+    /// Forgets the key's value: it is known to be wrong. What a call under way brings is remembered all the same.
     pub fn forget(&self, key: &Key) {
         drop(self.memories.update(|memories| memories.of.swap_remove(key)));
     }

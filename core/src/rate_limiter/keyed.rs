@@ -82,8 +82,8 @@ impl<Key: Clone + Eq + Hash, const N: usize> Arrivals<Key, N> {
     }
 }
 
-/// A rate limiter with a quota for each of many keys (callers, addresses, tenants), of which it remembers at most `N`, a
-/// power of two.
+/// A rate limiter with a quota for each of many keys (callers, addresses, tenants), of which it remembers at most `N` (a
+/// power of two, two or more).
 ///
 /// ```
 /// use core::time::Duration;
