@@ -627,7 +627,7 @@ where
         clock: &impl Clock,
     ) {
         let mut transition = None;
-        let mut report = Report { stamp, verdict: *verdict, took, least: verdict.hint_or_zero(), now };
+        let mut report = Report { stamp, verdict, took, now };
         let settled = self.configured(|config| {
             update_timed(&self.cell, report.now, clock, |state, now| {
                 report.now = now;

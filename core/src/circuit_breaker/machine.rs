@@ -62,13 +62,11 @@ fn sample(verdict: &Verdict, took: Span) -> Option<Sample> {
 
 /// What is told of a call.
 // Handed on by reference: many arguments are many copies on a small chip.
-pub(super) struct Report {
+pub(super) struct Report<'a> {
     pub(super) stamp: Stamp,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: &'a Verdict,
     /// How long the call took; zero where that does not matter.
     pub(super) took: Span,
-    /// Where it opens the breaker, for at least so long.
-    pub(super) least: Span,
     /// The time, where it is known.
     pub(super) now: Option<Instant>,
 }
@@ -425,14 +423,14 @@ impl<M: Meter> State<M> {
     pub(super) fn settle<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
-        report: &Report,
+        report: &Report<'_>,
         told: Told<'_>,
     ) -> Option<Settled> {
         // A late report can't touch a newer state.
         if report.stamp.is_late(self.stamp) {
             return Some(Settled::Late);
         }
-        let (phase, sample) = (self.stamp.phase(), sample(&report.verdict, report.took));
+        let (phase, sample) = (self.stamp.phase(), sample(report.verdict, report.took));
         if phase == Phase::HALF_OPEN {
             return self.settle_probe(config, report, sample, told);
         }
@@ -452,7 +450,7 @@ impl<M: Meter> State<M> {
         if phase == Phase::CLOSED && opens {
             let now = report.now?;
             self.meter = meter;
-            self.pass(Phase::OPEN, now, report.least, config, told);
+            self.pass(Phase::OPEN, now, report.verdict.hint_or_zero(), config, told);
         } else {
             self.meter = meter;
         }
@@ -462,7 +460,7 @@ impl<M: Meter> State<M> {
     fn settle_probe<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
-        report: &Report,
+        report: &Report<'_>,
         sample: Option<Sample>,
         mut told: Told<'_>,
     ) -> Option<Settled> {
@@ -481,7 +479,7 @@ impl<M: Meter> State<M> {
         }
         let next = if report.verdict.opens() { Phase::OPEN } else { self.trial.leads_to(config) };
         if next != Phase::HALF_OPEN {
-            self.pass(next, now, report.least, config, told);
+            self.pass(next, now, report.verdict.hint_or_zero(), config, told);
         }
         Some(Settled::Done)
     }
@@ -492,7 +490,7 @@ impl<M: Meter> State<M> {
         config: &Config<T>,
         meter: M,
         trips: bool,
-        report: &Report,
+        report: &Report<'_>,
         told: Told<'_>,
     ) -> Option<Settled> {
         let phase = self.stamp.phase();
