@@ -66,7 +66,8 @@ use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 pub type CircuitBreaker<T = circuit_breaker::ConsecutiveFailures, O = ()> =
     circuit_breaker::CircuitBreaker<CriticalSection, T, O>;
 
-/// A bulkhead for tasks and interrupts alike; its queue holds up to `N` waiters.
+/// A bulkhead for tasks and interrupts alike; its queue holds up to `N` waiters. Where nobody is to wait, zero saves what a queue takes of
+/// the flash.
 pub type Bulkhead<const N: usize = 4> = bulkhead::Bulkhead<CriticalSection, RawQueue<CriticalSectionRawMutex, N>>;
 
 /// Degradation for tasks and interrupts alike, for up to `N` services.

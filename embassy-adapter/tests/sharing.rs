@@ -71,6 +71,19 @@ fn a_full_storage_rejects_even_where_the_configuration_allows_more() {
 }
 
 #[test]
+fn nobody_waits_where_there_is_no_place_for_it() {
+    static BUS: Bulkhead<0> = Bulkhead::new(valid!(bulkhead::Config::new(1).with_queue(1, Duration::MAX).validate()));
+    let bench = Bench::take();
+    let held = BUS.try_acquire().unwrap();
+    let (second, took) = bench.run(BUS.acquire(1, &EXECUTOR));
+    assert_eq!((second.unwrap_err().reason(), took), (Reason::QueueFull, 0));
+    assert_eq!((BUS.snapshot().in_use, BUS.snapshot().queued), (1, 0));
+    drop(held);
+    assert!(bench.run(BUS.acquire(1, &EXECUTOR)).0.is_ok());
+    assert_eq!((BUS.snapshot().in_use, BUS.snapshot().queued), (0, 0));
+}
+
+#[test]
 fn who_stops_waiting_leaves_no_trace_wherever_they_stood() {
     static BUS: Bulkhead<4> = Bulkhead::new(valid!(bulkhead::Config::new(1).with_queue(4, Duration::MAX).validate()));
     let _bench = Bench::take();

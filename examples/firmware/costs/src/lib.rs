@@ -9,10 +9,12 @@ use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
 use failsoft_embassy::cell::CellKind;
-use failsoft_embassy::circuit_breaker::{
-    self, CircuitBreaker, FailureMeter, FailureRate, Growing, State, Transition, Trip,
+use failsoft_embassy::circuit_breaker::{self, FailureMeter, FailureRate, Growing, State, Transition, Trip};
+use failsoft_embassy::degradation::{self, Criticality, Service};
+use failsoft_embassy::{
+    Backoff, Bulkhead, CircuitBreaker, Clock, Degradation, Executor, Instant, Jitter, Observer, Pipeline, Ratio,
+    RetryPolicy, Timeout, Valid, bulkhead, retry, valid,
 };
-use failsoft_embassy::{Backoff, Clock, Executor, Instant, Jitter, Observer, Ratio, Valid, bulkhead, retry, valid};
 
 // What the macro `flash_image` names; the critical section comes with the first.
 #[doc(hidden)]
@@ -71,7 +73,7 @@ pub enum Ending {
 }
 
 /// A call through a breaker; whether it was let through.
-pub fn call<K, T, O>(breaker: &CircuitBreaker<K, T, O>, ending: Ending, now: Instant) -> bool
+pub fn call<K, T, O>(breaker: &circuit_breaker::CircuitBreaker<K, T, O>, ending: Ending, now: Instant) -> bool
 where
     T: Copy + Trip,
     K: CellKind<State<T::Meter>>,
@@ -142,6 +144,25 @@ pub fn operation() -> impl Future<Output = Result<u32, u32>> {
         1 => Poll::Ready(Err(2)),
         _ => Poll::Pending,
     })
+}
+
+static HEALTH: Degradation<3> = Degradation::new(valid!(degradation::Config::new().validate()));
+static RETRY: RetryPolicy = RetryPolicy::new(THREE_ATTEMPTS);
+static BREAKER: CircuitBreaker = CircuitBreaker::new(CONSECUTIVE);
+static TIMEOUT: Timeout = Timeout::new(Duration::from_millis(250));
+
+/// All five patterns composed: degradation, retry, this bulkhead, a circuit breaker and a timeout, around an operation that may
+/// wait, succeed or fail.
+pub fn all_five<const N: usize>(bulkhead: &Bulkhead<N>) {
+    let _ = black_box(HEALTH.register("sensor", Service::new(black_box(Criticality::Critical))));
+    let Ok(monitor) = HEALTH.monitor("sensor") else { return };
+    let pipeline = Pipeline::new(Tiny)
+        .layer(monitor)
+        .layer(black_box(&RETRY))
+        .layer(bulkhead)
+        .layer(black_box(&BREAKER))
+        .layer(black_box(&TIMEOUT));
+    let _ = black_box(Tiny.run(pipeline.call(|_| operation())));
 }
 
 /// An image that does this and nothing else, without a board, a log or a message for a panic.
