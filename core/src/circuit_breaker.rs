@@ -571,7 +571,7 @@ where
     }
 
     #[inline]
-    fn settle(&self, ticket: Ticket, verdict: &Verdict, clock: &impl Clock) {
+    fn settle(&self, ticket: Ticket, verdict: Verdict, clock: &impl Clock) {
         let (unmoved, now) = self.configured(|config| {
             let limit = config.trip.slow_after();
             let now = (limit != Span::MAX).then(|| clock.now());
@@ -594,22 +594,22 @@ where
     /// `called` is what the observer is told of a report that counts. Where the clock has been read, it is an instant: any
     /// clock will do, so that a chip has the code once.
     #[inline(never)]
-    fn record(&self, ticket: Ticket, verdict: &Verdict, called: Called, clock: &impl Clock) {
+    fn record(&self, ticket: Ticket, verdict: Verdict, called: Called, clock: &impl Clock) {
         self.configured(|config| {
             let timed = config.trip.slow_after() != Span::MAX && verdict.outcome() != Outcome::Ignored;
             let (mut now, stamp) = (timed.then(|| clock.now()), ticket.stamp());
             let took = now.map_or(Span::ZERO, |now| ticket.took(now));
             // Most often the breaker is closed and stays so: that needs no event, and the time only where that counts.
             let glance = loop {
-                match self.cell.update(|state| state.glance(config, stamp, verdict, took, now)) {
+                match self.cell.update(|state| state.glance(config, stamp, &verdict, took, now)) {
                     Glance::When if now.is_none() => now = Some(clock.now()),
                     glance => break glance,
                 }
             };
             match glance {
                 Glance::Done => self.observer.called(called),
-                Glance::Late => self.conclude(Settled::Late, verdict, called, None),
-                Glance::When | Glance::NotYet => self.record_change(stamp, verdict, took, now, called, clock),
+                Glance::Late => self.conclude(Settled::Late, &verdict, called, None),
+                Glance::When | Glance::NotYet => self.record_change(stamp, &verdict, took, now, called, clock),
             }
         });
     }
@@ -662,9 +662,9 @@ where
     #[inline]
     fn give_up(&self, ticket: Ticket, failed: bool, clock: &impl Clock) {
         if failed {
-            self.record(ticket, &Verdict::TRANSIENT, Called::Recorded(Outcome::Failure), clock);
+            self.record(ticket, Verdict::TRANSIENT, Called::Recorded(Outcome::Failure), clock);
         } else {
-            self.record(ticket, &Verdict::IGNORED, Called::Abandoned, clock);
+            self.record(ticket, Verdict::IGNORED, Called::Abandoned, clock);
         }
     }
 
@@ -863,31 +863,26 @@ where
     /// The call succeeded.
     #[inline]
     pub fn success(self) {
-        self.spend(&Verdict::SUCCESS);
+        self.record(Verdict::SUCCESS);
     }
 
     /// The call failed.
     #[inline]
     pub fn failure(self) {
-        self.spend(&Verdict::TRANSIENT);
+        self.record(Verdict::TRANSIENT);
     }
 
     /// The call says nothing about the dependency: the slot comes back and nothing is counted.
     #[inline]
     pub fn ignore(self) {
-        self.spend(&Verdict::IGNORED);
+        self.record(Verdict::IGNORED);
     }
 
     /// Reports a classifier's verdict. A retry-after hint makes the open period that it begins at least that long,
     /// and a verdict that [opens](Verdict::opens) begins one whatever the condition says.
     #[inline]
     pub fn record(self, verdict: Verdict) {
-        self.spend(&verdict);
-    }
-
-    #[inline]
-    fn spend(self, verdict: &Verdict) {
-        // There is nothing left to drop.
+        // Spent: there is nothing left to drop.
         let permit = ManuallyDrop::new(self);
         permit.breaker.settle(permit.ticket, verdict, &permit.clock);
     }

@@ -67,7 +67,7 @@ where
         }
         let answer = ready!(next.poll(this.inner, scope, cx));
         if let Some(ticket) = this.ticket.take() {
-            self.settle(ticket, &answer.verdict, scope.executor());
+            self.settle(ticket, answer.verdict, scope.executor());
         }
         Poll::Ready(answer)
     }
