@@ -81,11 +81,12 @@
 //! # Source
 //! Each algorithm names its own. The whole follows Netflix's concurrency-limits: "Performance under load", Netflix technology blog, 2018.
 
+use core::cell::RefCell;
 use core::fmt::{self, Debug};
 use core::time::Duration;
 
 use crate::bulkhead::{self, Bulkhead, MOST, NoQueue, Priority, Slots, Tally, WaitQueue};
-use crate::cell::{CellKind, Fresh, StateCell};
+use crate::cell::{CellKind, Fresh, StateCell, Stored};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::failure::{Policy, Rejected};
 use crate::observe::Observer;
@@ -305,6 +306,10 @@ pub struct Remembered<M> {
 
 impl<M: Fresh> Fresh for Remembered<M> {
     const FRESH: Self = Self { estimate: Estimate::of(0), memory: M::FRESH };
+}
+
+impl<M: Fresh> Stored for Remembered<M> {
+    type Cell = RefCell<Self>;
 }
 
 impl<M: Copy> Remembered<M> {

@@ -74,13 +74,14 @@
 //! The client-side rate limiting of the "adaptive" retry mode that the AWS SDKs share, as botocore has it (`retries/adaptive.py`,
 //! `throttling.py`, `bucket.py`), there without settling time and longest wait. Its curve is that of CUBIC, RFC 9438, section 4.2.
 
+use core::cell::RefCell;
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use core::time::Duration;
 
-use crate::cell::{CellKind, Fresh, StateCell, update_timed};
+use crate::cell::{CellKind, Fresh, StateCell, Stored, update_timed};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::executor::Executor;
 use crate::failure::{Policy, Reason, Rejected};
@@ -298,6 +299,10 @@ struct Limit {
 
 impl Fresh for State {
     const FRESH: Self = Self { meter: RateMeter::FRESH, limit: None };
+}
+
+impl Stored for State {
+    type Cell = RefCell<Self>;
 }
 
 impl State {

@@ -54,11 +54,12 @@
 //! Nygard, "Release It!", 2007. The newest first: Maurer, "Fail at Scale", ACM Queue 13(8), 2015. Priorities: the criticality
 //! levels of "Handling Overload", chapter 21 of "Site Reliability Engineering", O'Reilly 2016.
 
+use core::cell::Cell;
 use core::ops::Deref;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
-use crate::cell::{CellKind, Fresh, Packed, StateCell};
+use crate::cell::{CellKind, Fresh, Packed, StateCell, Stored};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::executor::Executor;
 use crate::failure::{Policy, Reason, Rejected};
@@ -531,6 +532,10 @@ impl Fresh for Slots {
     const FRESH: Self = Self { in_use: 0, queued: 0, resized: 0 };
 }
 
+impl Stored for Slots {
+    type Cell = Cell<Self>;
+}
+
 impl Slots {
     #[inline]
     const fn permits(&self, config: &Config) -> u32 {
@@ -629,6 +634,10 @@ impl Tally {
 
 impl Fresh for Tally {
     const FRESH: Self = Self { high_water: 0, rejected: 0 };
+}
+
+impl Stored for Tally {
+    type Cell = Cell<Self>;
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the lower half of the word is meant")]

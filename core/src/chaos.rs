@@ -60,9 +60,10 @@
 //! Basiri et al., "Chaos Engineering", IEEE Software 33(3), 2016; the kinds and their place in a pipeline are those of Polly's
 //! chaos strategies, which were Simmy. The plan is ours: theirs draw anew in each run.
 
+use core::cell::Cell;
 use core::fmt;
 
-use crate::cell::{CellKind, Fresh, Packed, StateCell};
+use crate::cell::{CellKind, Fresh, Packed, StateCell, Stored};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::ratio::Ratio;
 use crate::rng::{Rng, share};
@@ -180,6 +181,10 @@ pub struct Progress {
 
 impl Fresh for Progress {
     const FRESH: Self = Self { calls: 0, rate: 0, toggled: false };
+}
+
+impl Stored for Progress {
+    type Cell = Cell<Self>;
 }
 
 impl Progress {

@@ -45,12 +45,13 @@
 //! J. Herlihy and J. Wing, "Specifying graceful degradation", IEEE TPDS 2(1), 1991, for levels as what is still promised; the dwell is the usual
 //! hysteresis of control engineering.
 
+use core::cell::RefCell;
 use core::fmt;
 use core::time::Duration;
 
 use heapless::LinearMap;
 
-use crate::cell::{CellKind, Fresh, StateCell};
+use crate::cell::{CellKind, Fresh, StateCell, Stored};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::executor::Executor;
 use crate::failure::{Policy, Reason, Rejected};
@@ -457,6 +458,10 @@ struct Entry<R> {
 
 impl<R, const N: usize> Fresh for Health<R, N> {
     const FRESH: Self = Self { services: LinearMap::new(), step: 0, since: Instant::START };
+}
+
+impl<R, const N: usize> Stored for Health<R, N> {
+    type Cell = RefCell<Self>;
 }
 
 impl<R: Copy, const N: usize> Health<R, N> {

@@ -86,10 +86,11 @@
 //! `stale-if-error` in Nottingham, "HTTP Cache-Control Extensions for Stale Content", RFC 5861, section 4, which counts from the end of
 //! freshness: the age limit here is HTTP's `max-age` plus its `stale-if-error`. Freshness is that of RFC 9111, section 4.2.
 
+use core::cell::RefCell;
 use core::fmt;
 use core::time::Duration;
 
-use crate::cell::{CellKind, Fresh, StateCell};
+use crate::cell::{CellKind, Fresh, StateCell, Stored};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::time::{Clock, Instant, Span};
 
@@ -287,6 +288,10 @@ impl<T> defmt::Format for Memory<T> {
 
 impl<T> Fresh for Memory<T> {
     const FRESH: Self = Self(None);
+}
+
+impl<T> Stored for Memory<T> {
+    type Cell = RefCell<Self>;
 }
 
 /// The last good value of one thing: settings, the value, and who is told of each that is served.

@@ -31,9 +31,10 @@
 //! # Source
 //! The buckets are those of `HdrHistogram` (Gil Tene); the moving frame and the halving that keeps ranks are ours.
 
+use core::cell::RefCell;
 use core::time::Duration;
 
-use crate::cell::Fresh;
+use crate::cell::{Fresh, Stored};
 use crate::math::divide;
 use crate::ratio::Ratio;
 use crate::time::Span;
@@ -61,6 +62,10 @@ pub struct Sketch {
 
 impl Fresh for Sketch {
     const FRESH: Self = Self { counts: [0; BUCKETS], below: 0, above: 0, total: 0, base: 0 };
+}
+
+impl Stored for Sketch {
+    type Cell = RefCell<Self>;
 }
 
 impl Sketch {

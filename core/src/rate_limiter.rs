@@ -46,13 +46,14 @@
 //! # Source
 //! The generic cell rate algorithm, virtual scheduling form: ITU-T I.371 (03/2004), annex A.
 
+use core::cell::Cell;
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use core::time::Duration;
 
-use crate::cell::{CellKind, Fresh, Packed, Replaceable, SettingsCell, StateCell};
+use crate::cell::{CellKind, Fresh, Packed, Replaceable, SettingsCell, StateCell, Stored};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::executor::Executor;
 use crate::failure::{Policy, Reason, Rejected};
@@ -189,6 +190,10 @@ pub struct Arrival(u64);
 
 impl Fresh for Arrival {
     const FRESH: Self = Self(0);
+}
+
+impl Stored for Arrival {
+    type Cell = Cell<Self>;
 }
 
 impl Packed for Arrival {

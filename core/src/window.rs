@@ -20,9 +20,10 @@
 //! assert_eq!(lately.sum(second, Instant::from_millis(10_000)).failures, 0);
 //! ```
 
+use core::cell::RefCell;
 use core::fmt;
 
-use crate::cell::Fresh;
+use crate::cell::{Fresh, InPlace, Stored};
 use crate::circuit_breaker::{Counts, Meter};
 use crate::math::divide_wide;
 use crate::time::{Instant, Span};
@@ -104,6 +105,8 @@ impl<const WORDS: usize> Fresh for CountWindow<WORDS> {
 
 /// The instant takes the place of two of the counts.
 impl<const WORDS: usize> Meter for CountWindow<WORDS> {
+    type Home = InPlace;
+
     #[expect(clippy::cast_possible_truncation, reason = "cut into halves")]
     fn keep(&mut self, until: Instant) {
         let nanos = until.as_nanos();
@@ -262,7 +265,13 @@ impl<A: Accumulate, const BUCKETS: usize> Fresh for TimeWindow<A, BUCKETS> {
     const FRESH: Self = Self::new();
 }
 
+impl<A: Accumulate, const BUCKETS: usize> Stored for TimeWindow<A, BUCKETS> {
+    type Cell = RefCell<Self>;
+}
+
 impl<A: Accumulate + fmt::Debug + PartialEq, const BUCKETS: usize> Meter for TimeWindow<A, BUCKETS> {
+    type Home = InPlace;
+
     fn keep(&mut self, until: Instant) {
         self.ends = until;
     }

@@ -1,12 +1,12 @@
 //! States behind any of embassy's mutexes.
 
-use core::cell::RefCell;
+use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
 
 use embassy_sync::blocking_mutex::Mutex;
 use embassy_sync::blocking_mutex::raw::RawMutex;
-use failsoft_core::cell::{CellKind, Fixed, Fresh, LiveKind, Replaced, SettingsKind, StateCell};
+use failsoft_core::cell::{CellKind, Fixed, LiveKind, Replaced, SettingsKind, StateCell, Stored};
 
 /// States behind a [`RawMutex`]: `NoopRawMutex` for one executor, `ThreadModeRawMutex` for thread mode, `CriticalSectionRawMutex` for
 /// everything.
@@ -20,8 +20,8 @@ impl<M> defmt::Format for Raw<M> {
     }
 }
 
-impl<M: RawMutex, S: Fresh> CellKind<S> for Raw<M> {
-    type Cell = RawCell<M, S>;
+impl<M: RawMutex, S: Stored> CellKind<S> for Raw<M> {
+    type Cell = RawCell<M, S::Cell>;
 }
 
 impl<M: RawMutex> SettingsKind for Raw<M> {
@@ -29,29 +29,29 @@ impl<M: RawMutex> SettingsKind for Raw<M> {
 }
 
 impl<M: RawMutex> LiveKind for Raw<M> {
-    type Live<C: Copy> = RawCell<M, Replaced<C>>;
+    type Live<C: Copy> = RawCell<M, Cell<Replaced<C>>>;
 }
 
-/// A state behind a [`RawMutex`].
-pub struct RawCell<M: RawMutex, S>(Mutex<M, RefCell<S>>);
+/// One thread's cell behind a [`RawMutex`].
+pub struct RawCell<M: RawMutex, C>(Mutex<M, C>);
 
-impl<M: RawMutex, S> fmt::Debug for RawCell<M, S> {
+impl<M: RawMutex, C> fmt::Debug for RawCell<M, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RawCell").finish_non_exhaustive()
     }
 }
 
 #[cfg(feature = "defmt")]
-impl<M: RawMutex, S> defmt::Format for RawCell<M, S> {
+impl<M: RawMutex, C> defmt::Format for RawCell<M, C> {
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(f, "RawCell");
     }
 }
 
-impl<M: RawMutex, S: Fresh> StateCell<S> for RawCell<M, S> {
-    const NEW: Self = Self(Mutex::new(RefCell::new(S::FRESH)));
+impl<M: RawMutex, S, C: StateCell<S>> StateCell<S> for RawCell<M, C> {
+    const NEW: Self = Self(Mutex::new(C::NEW));
 
     fn update<R>(&self, mut f: impl FnMut(&mut S) -> R) -> R {
-        self.0.lock(|cell| StateCell::update(cell, &mut f))
+        self.0.lock(|cell| cell.update(&mut f))
     }
 }

@@ -586,7 +586,7 @@ impl crate::cell::SettingsKind for Meddled {
     type Settings<C: Copy> = crate::cell::Fixed;
 }
 
-struct MeddledCell<S>(core::cell::RefCell<S>);
+struct MeddledCell<S>(RefCell<S>);
 
 impl<S: Fresh> StateCell<S> for MeddledCell<S> {
     const NEW: Self = Self(StateCell::NEW);

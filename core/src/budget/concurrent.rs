@@ -1,9 +1,10 @@
 //! A budget of retries in flight.
 
+use core::cell::Cell;
 use core::fmt;
 
 use super::RetryBudget;
-use crate::cell::{CellKind, Fresh, Packed, StateCell};
+use crate::cell::{CellKind, Fresh, Packed, StateCell, Stored};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::outcome::{Outcome, Verdict};
 use crate::ratio::Ratio;
@@ -78,6 +79,10 @@ pub struct InFlight {
 
 impl Fresh for InFlight {
     const FRESH: Self = Self { calls: 0, retries: 0 };
+}
+
+impl Stored for InFlight {
+    type Cell = Cell<Self>;
 }
 
 impl InFlight {

@@ -1,9 +1,10 @@
 //! A budget of so many tokens in all.
 
+use core::cell::Cell;
 use core::fmt;
 
 use super::RetryBudget;
-use crate::cell::{CellKind, Fresh, Packed, StateCell};
+use crate::cell::{CellKind, Fresh, Packed, StateCell, Stored};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::outcome::{Outcome, Verdict};
 use crate::time::Clock;
@@ -81,6 +82,10 @@ pub struct Used(pub(super) u32);
 
 impl Fresh for Used {
     const FRESH: Self = Self(0);
+}
+
+impl Stored for Used {
+    type Cell = Cell<Self>;
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the lower half of the word is meant")]

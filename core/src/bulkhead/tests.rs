@@ -534,7 +534,7 @@ fn the_too_heavy_are_all_woken_even_if_each_leaves_at_once() {
 struct Interrupted(LocalQueue<4>);
 
 thread_local! {
-    static BEFORE_LOCK: core::cell::Cell<Option<fn()>> = const { core::cell::Cell::new(None) };
+    static BEFORE_LOCK: Cell<Option<fn()>> = const { Cell::new(None) };
     static INTERRUPTED: &'static Bulkhead<Local, Interrupted> = Box::leak(Box::new(Bulkhead::new(valid!(
         Config::new(2).with_queue(4, Duration::MAX).validate()
     ))));
@@ -569,8 +569,8 @@ fn a_shrink_during_a_poll_with_another_waker_is_not_missed() {
 fn a_release_before_the_queue_is_locked_is_not_missed() {
     type Held = Permit<&'static Bulkhead<Local, Interrupted>, Local, Interrupted>;
     thread_local! {
-        static HELD: core::cell::Cell<Option<Held>> =
-            const { core::cell::Cell::new(None) };
+        static HELD: Cell<Option<Held>> =
+            const { Cell::new(None) };
     }
     let (bulkhead, rig) = (INTERRUPTED.with(|it| *it), Rig::new());
     HELD.set(bulkhead.try_acquire_many(2).ok());
@@ -680,7 +680,7 @@ fn states_survive_packing_start_as_zero_and_leave_the_cells_bit_alone() {
 #[test]
 fn a_state_is_a_few_words_and_a_bulkhead_hardly_more() {
     assert_eq!((size_of::<Slots>(), size_of::<Tally>(), size_of::<Config>()), (12, 8, 24));
-    assert_eq!(size_of::<Bulkhead<Local>>(), 64);
+    assert_eq!(size_of::<Bulkhead<Local>>(), 48);
 }
 
 #[test]

@@ -11,7 +11,7 @@
 
 use super::trip::{self, Counts, Meter, Opening, PackedMeter, Sample, Trip};
 use super::{Config, FULL_TRIAL, HALF_OPEN_AS_OPEN, StateKind, Transition};
-use crate::cell::{Fresh, Packed};
+use crate::cell::{Fresh, Home, Packed, Stored};
 use crate::failure::Reason;
 use crate::outcome::{Outcome, Verdict};
 use crate::time::{Instant, Span};
@@ -249,6 +249,10 @@ pub(super) enum Settled {
 impl<M: Meter> Fresh for State<M> {
     const FRESH: Self =
         Self { meter: M::FRESH, stamp: Stamp::new(Phase::CLOSED, 0), reopened: 0, in_flight: 0, trial: Trial::FRESH };
+}
+
+impl<M: Meter> Stored for State<M> {
+    type Cell = <M::Home as Home>::Cell<Self>;
 }
 
 /// The transitions. Those that may need the time take it as an `Option`, and answer `None` with the state untouched when

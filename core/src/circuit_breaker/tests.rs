@@ -10,7 +10,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::backoff::Jitter;
-use crate::cell::{Live, Local};
+use crate::cell::{Copied, Live, Local};
 use crate::testing::{ManualClock, Recorder, Script, Step, VirtualExecutor};
 use crate::{Classify, ErrIsFailure, Executor, Pipeline, Ratio, Rng, valid};
 
@@ -77,6 +77,8 @@ impl Fresh for InARow {
 }
 
 impl Meter for InARow {
+    type Home = Copied;
+
     fn keep(&mut self, until: Instant) {
         self.0 = until.as_nanos();
     }
@@ -1141,7 +1143,7 @@ fn a_last_report_judged_by_settings_just_replaced_leaves_the_verdict_to_the_next
     let breaker = live(touchy().with_probes(1).without_half_open_deadline());
     breaker.half_open(&at(0));
     // As if a thread that still had settings with three trials had counted it.
-    breaker.cell.update(|state| {
+    StateCell::update(&breaker.cell, |state| {
         state.trial.judge(false, false);
     });
     assert!(!breaker.try_acquire(at(0)).expect("closed by that").is_probe());
@@ -1291,9 +1293,9 @@ fn nothing_grows_unnoticed() {
     assert_eq!(size_of::<State<Drained>>(), 16);
     assert_eq!(size_of::<State<(Ring, Drained)>>(), 24);
     assert_eq!(size_of::<Config>(), 40);
-    assert_eq!(size_of::<CircuitBreaker<Local>>(), 64);
-    assert_eq!(size_of::<CircuitBreaker<Local, FailureRate>>(), 72);
-    assert_eq!(size_of::<CircuitBreaker<Local, FailureMeter>>(), 72);
+    assert_eq!(size_of::<CircuitBreaker<Local>>(), 56);
+    assert_eq!(size_of::<CircuitBreaker<Local, FailureRate>>(), 64);
+    assert_eq!(size_of::<CircuitBreaker<Local, FailureMeter>>(), 64);
     assert_eq!(size_of::<Permit<'_, Local, ConsecutiveFailures, (), &ManualClock>>(), 32);
     assert_eq!(size_of::<Rejected>(), 16);
     assert_eq!(size_of::<Transition>(), 40);

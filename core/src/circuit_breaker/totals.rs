@@ -1,7 +1,9 @@
 //! How many calls there were in all, for those who want to know: it takes a write per call.
 
+use core::cell::Cell;
+
 use super::Transition;
-use crate::cell::{CellKind, Fresh, Packed, StateCell};
+use crate::cell::{CellKind, Fresh, Packed, StateCell, Stored};
 use crate::observe::{Called, Observer};
 use crate::outcome::Outcome;
 
@@ -160,6 +162,10 @@ impl Fresh for Count {
     const FRESH: Self = Self(0);
 }
 
+impl Stored for Count {
+    type Cell = Cell<Self>;
+}
+
 impl Packed for Count {
     #[inline]
     fn pack(self) -> (u64, u64) {
@@ -184,7 +190,7 @@ mod tests {
     #[test]
     fn counts_saturate_below_the_bit_that_is_the_cells() {
         let totals = Totals::<crate::cell::Local>::new(());
-        totals.late.update(|count| *count = Count(Count::MOST));
+        StateCell::update(&totals.late, |count| *count = Count(Count::MOST));
         totals.called(Called::Late);
         assert_eq!(totals.late(), Count::MOST);
         assert_eq!(Count(Count::MOST).pack().0 >> 63, 0);

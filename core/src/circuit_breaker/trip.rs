@@ -14,7 +14,7 @@ use core::num::NonZeroU32;
 use core::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::cell::Fresh;
+use crate::cell::{Copied, Fresh, Home};
 use crate::config::{ConfigError, refuse};
 use crate::math::divide;
 use crate::ratio::Ratio;
@@ -139,6 +139,10 @@ pub trait Trip: Debug {
 ///
 /// A closed breaker counts and has no deadline, an open one has a deadline and counts nothing: so they share their memory.
 pub trait Meter: Copy + Debug + Fresh + PartialEq {
+    /// [`Copied`] if it is of a few words, else [`InPlace`](crate::cell::InPlace): how a breaker with it is kept where there is
+    /// only one thread or a lock around it.
+    type Home: Home;
+
     /// Keeps an instant, in place of what was counted.
     fn keep(&mut self, until: Instant);
     /// The instant that it was told to keep. A meter that was not, may answer anything.
@@ -197,6 +201,8 @@ impl Fresh for Consecutive {
 }
 
 impl Meter for Consecutive {
+    type Home = Copied;
+
     #[inline]
     fn keep(&mut self, until: Instant) {
         let nanos = until.as_nanos();
@@ -307,6 +313,8 @@ impl Fresh for Ring {
 }
 
 impl Meter for Ring {
+    type Home = Copied;
+
     #[inline]
     fn keep(&mut self, until: Instant) {
         self.0 = until.as_nanos();
@@ -447,6 +455,8 @@ impl Fresh for Drained {
 }
 
 impl Meter for Drained {
+    type Home = Copied;
+
     #[inline]
     fn keep(&mut self, until: Instant) {
         self.0 = until.as_nanos();
@@ -647,6 +657,8 @@ impl<A: Fresh, B: Fresh> Fresh for (A, B) {
 }
 
 impl<A: Meter, B: Meter> Meter for (A, B) {
+    type Home = <A::Home as Home>::With<B::Home>;
+
     fn keep(&mut self, until: Instant) {
         self.0.keep(until);
         self.1 = B::FRESH;

@@ -1,9 +1,10 @@
 //! When a try counts as slow: after a fixed delay, or after one that follows the latencies.
 
+use core::cell::{Cell, RefCell};
 use core::fmt::{self, Debug};
 use core::time::Duration;
 
-use crate::cell::Fresh;
+use crate::cell::{Fresh, Stored};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::math::divide;
 use crate::quantile::Sketch;
@@ -58,6 +59,10 @@ pub struct Unknown;
 
 impl Fresh for Unknown {
     const FRESH: Self = Self;
+}
+
+impl Stored for Unknown {
+    type Cell = Cell<Self>;
 }
 
 /// Always the same delay. Zero starts all tries at once, `Duration::MAX` never starts another.
@@ -274,6 +279,10 @@ pub struct Latest<const W: usize> {
 
 impl<const W: usize> Fresh for Latest<W> {
     const FRESH: Self = Self { nanos: [0; W], sum: 0, next: 0, known: 0 };
+}
+
+impl<const W: usize> Stored for Latest<W> {
+    type Cell = RefCell<Self>;
 }
 
 impl<const W: usize> Latest<W> {

@@ -1,5 +1,6 @@
 //! The last good value of each key, in bounded memory.
 
+use core::cell::RefCell;
 use core::fmt;
 use core::hash::Hash;
 use core::mem;
@@ -11,7 +12,7 @@ use heapless::index_map::FnvIndexMap;
 
 use super::layer::{self, Remembers};
 use super::{Config, Entry, Good, LastGoodState, Served, remember};
-use crate::cell::{CellKind, Fresh, StateCell};
+use crate::cell::{CellKind, Fresh, StateCell, Stored};
 use crate::config::Valid;
 use crate::executor::Executor;
 use crate::observe::Observer;
@@ -38,6 +39,10 @@ impl<Key, T, const N: usize> defmt::Format for Memories<Key, T, N> {
 
 impl<Key, T, const N: usize> Fresh for Memories<Key, T, N> {
     const FRESH: Self = Self { of: FnvIndexMap::new() };
+}
+
+impl<Key, T, const N: usize> Stored for Memories<Key, T, N> {
+    type Cell = RefCell<Self>;
 }
 
 impl<Key: Clone + Eq + Hash, T, const N: usize> Memories<Key, T, N> {

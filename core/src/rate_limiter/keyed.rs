@@ -1,5 +1,6 @@
 //! A quota for each key, in bounded memory.
 
+use core::cell::RefCell;
 use core::fmt;
 use core::hash::Hash;
 use core::pin::Pin;
@@ -8,7 +9,7 @@ use core::task::{Context, Poll, ready};
 use heapless::index_map::FnvIndexMap;
 
 use super::{Arrival, Config, exceeded};
-use crate::cell::{CellKind, Fresh, Replaceable, SettingsCell, StateCell};
+use crate::cell::{CellKind, Fresh, Replaceable, SettingsCell, StateCell, Stored};
 use crate::config::Valid;
 use crate::executor::Executor;
 use crate::failure::{Policy, Reason, Rejected};
@@ -38,6 +39,10 @@ impl<Key, const N: usize> defmt::Format for Arrivals<Key, N> {
 
 impl<Key, const N: usize> Fresh for Arrivals<Key, N> {
     const FRESH: Self = Self { of: FnvIndexMap::new(), others: Arrival::FRESH, full_until: 0 };
+}
+
+impl<Key, const N: usize> Stored for Arrivals<Key, N> {
+    type Cell = RefCell<Self>;
 }
 
 impl<Key: Clone + Eq + Hash, const N: usize> Arrivals<Key, N> {

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::{BITS, Counts, MINIMUM_CALLS, Meter, PackedMeter, Sample, Trip};
-use crate::cell::Fresh;
+use crate::cell::{Copied, Fresh};
 use crate::config::{ConfigError, refuse};
 use crate::ratio::Ratio;
 use crate::time::{Instant, Span};
@@ -137,6 +137,8 @@ impl Fresh for CallsAverage {
 }
 
 impl Meter for CallsAverage {
+    type Home = Copied;
+
     fn keep(&mut self, until: Instant) {
         let nanos = until.as_nanos();
         *self = Self { failing: nanos as u32, calls: (nanos >> 32) as u32 };
@@ -255,6 +257,8 @@ impl Fresh for TimeAverage {
 }
 
 impl Meter for TimeAverage {
+    type Home = Copied;
+
     fn keep(&mut self, until: Instant) {
         self.last = until;
     }

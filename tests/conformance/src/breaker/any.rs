@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use failsoft_core::Instant;
 use failsoft_core::backoff::Backoff;
-use failsoft_core::cell::Fresh;
+use failsoft_core::cell::{Fresh, InPlace};
 use failsoft_core::circuit_breaker::{
     self, AverageOfCalls, AverageOverTime, ConsecutiveFailures, CountBased, Counts, Growing, Opening, Sample,
     TimeBased, Trip,
@@ -114,6 +114,8 @@ impl Fresh for Meter {
 }
 
 impl circuit_breaker::Meter for Meter {
+    type Home = InPlace;
+
     fn keep(&mut self, until: Instant) {
         *self = Self::Kept(until);
     }
