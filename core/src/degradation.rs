@@ -49,7 +49,7 @@ use core::cell::RefCell;
 use core::fmt;
 use core::time::Duration;
 
-use heapless::LinearMap;
+use heapless::Vec;
 
 use crate::cell::{CellKind, Fresh, StateCell, Stored};
 use crate::config::{ConfigError, Valid, refuse};
@@ -301,7 +301,7 @@ where
     L: Level,
 {
     fn level_now(&self) -> L {
-        L::from_step(self.cell.update(|health| health.step))
+        L::from_step(self.cell.read(|health| health.step))
     }
 
     /// Full service, with no service registered yet, and who is told of the changes of level.
@@ -329,9 +329,11 @@ where
         }
         let next_check = if service.interval == Span::MAX { Instant::MAX } else { Instant::START };
         let registered = self.cell.update(|health| {
-            let known = health.services.get(name);
-            let (healthy, streak) = known.map_or((true, 0), |entry| (entry.healthy, entry.streak));
-            health.services.insert(name, Entry { service, healthy, streak, next_check }).is_ok()
+            if let Some(entry) = health.services.iter_mut().find(|entry| entry.name == name) {
+                (entry.service, entry.next_check) = (service, next_check);
+                return true;
+            }
+            health.services.push(Entry { name, service, healthy: true, streak: 0, next_check }).is_ok()
         });
         if registered { Ok(()) } else { Err(refuse!("services", "are more than there are places")) }
     }
@@ -341,18 +343,29 @@ where
     /// # Errors
     /// There is no service of this name.
     pub fn report<'n>(&self, name: &'n str, good: bool, clock: &impl Clock) -> Result<(), UnknownService<'n>> {
+        self.report_at(self.place(name)?, good, clock);
+        Ok(())
+    }
+
+    /// Where a service is: it stays there, so that calls of it need not compare names.
+    fn place<'n>(&self, name: &'n str) -> Result<usize, UnknownService<'n>> {
+        self.cell
+            .update(|health| health.services.iter().position(|entry| entry.name == name))
+            .ok_or(UnknownService(name))
+    }
+
+    fn report_at(&self, place: usize, good: bool, clock: &impl Clock) {
         let now = clock.now();
         // The rises that are due come first: a report changes nothing about the time before it.
         self.settle(now);
-        let known = self.cell.update(|health| health.report(&self.config, name, good, now));
+        self.cell.update(|health| health.report(&self.config, place, good, now));
         self.settle(now);
-        known.ok_or(UnknownService(name))
     }
 
     /// The level in force.
     pub fn level(&self, clock: &impl Clock) -> L {
         // Already full: the time can't change that, so it is not asked for.
-        if self.cell.update(|health| health.step) != 0 {
+        if self.cell.read(|health| health.step) != 0 {
             self.settle(clock.now());
         }
         self.level_now()
@@ -375,7 +388,7 @@ where
     /// # Errors
     /// There is no service of this name.
     pub fn is_healthy<'n>(&self, name: &'n str) -> Result<bool, UnknownService<'n>> {
-        self.cell.update(|health| Some(health.services.get(name)?.healthy)).ok_or(UnknownService(name))
+        self.cell.read(|health| Some(health.named(name)?.healthy)).ok_or(UnknownService(name))
     }
 
     /// What stands in for a service: its fallback's answer, else its fixed response.
@@ -383,8 +396,7 @@ where
     /// # Errors
     /// There is no service of this name.
     pub fn instead_of<'n>(&self, name: &'n str) -> Result<Option<R>, UnknownService<'n>> {
-        let service = self.cell.update(|health| Some(health.services.get(name)?.service));
-        let service = service.ok_or(UnknownService(name))?;
+        let service = self.cell.read(|health| Some(health.named(name)?.service)).ok_or(UnknownService(name))?;
         // Outside the cell: the fallback is the user's code.
         Ok(service.fallback.and_then(|fallback| fallback()).or(service.response))
     }
@@ -398,7 +410,7 @@ where
     /// When [`take_due_check`](Self::take_due_check) or [`handle_timeout`](Self::handle_timeout) has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.cell.update(|health| {
-            let check = health.services.values().map(|entry| entry.next_check).min();
+            let check = health.services.iter().map(|entry| entry.next_check).min();
             [check, health.rises_at(&self.config)].into_iter().flatten().min().filter(|&at| at != Instant::MAX)
         })
     }
@@ -441,7 +453,7 @@ where
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Health<R, const N: usize> {
-    services: LinearMap<&'static str, Entry<R>, N>,
+    services: Vec<Entry<R>, N>,
     step: u8,
     since: Instant,
 }
@@ -449,6 +461,7 @@ pub struct Health<R, const N: usize> {
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 struct Entry<R> {
+    name: &'static str,
     service: Service<R>,
     healthy: bool,
     // Good results in a row while unhealthy.
@@ -457,7 +470,7 @@ struct Entry<R> {
 }
 
 impl<R, const N: usize> Fresh for Health<R, N> {
-    const FRESH: Self = Self { services: LinearMap::new(), step: 0, since: Instant::START };
+    const FRESH: Self = Self { services: Vec::new(), step: 0, since: Instant::START };
 }
 
 impl<R, const N: usize> Stored for Health<R, N> {
@@ -465,8 +478,8 @@ impl<R, const N: usize> Stored for Health<R, N> {
 }
 
 impl<R: Copy, const N: usize> Health<R, N> {
-    fn report(&mut self, config: &Config, name: &str, good: bool, now: Instant) -> Option<()> {
-        let entry = self.services.get_mut(name)?;
+    fn report(&mut self, config: &Config, place: usize, good: bool, now: Instant) {
+        let Some(entry) = self.services.get_mut(place) else { return };
         if !good {
             (entry.healthy, entry.streak) = (false, 0);
         } else if !entry.healthy {
@@ -482,12 +495,22 @@ impl<R: Copy, const N: usize> Health<R, N> {
         if !good && entry.service.falls_to.min(self.step) > 0 {
             self.since = self.since.max(now);
         }
-        Some(())
+    }
+
+    fn named(&self, name: &str) -> Option<&Entry<R>> {
+        self.services.iter().find(|entry| entry.name == name)
     }
 
     /// The step that the services' health allows.
     fn allowed(&self) -> u8 {
-        self.services.values().filter(|entry| !entry.healthy).map(|entry| entry.service.falls_to).max().unwrap_or(0)
+        let mut allowed = 0;
+        // A plain loop: the iterator's own counts its steps first, and links a division for it.
+        for entry in &self.services {
+            if !entry.healthy {
+                allowed = allowed.max(entry.service.falls_to);
+            }
+        }
+        allowed
     }
 
     /// One change of level, if one is due: from, to, and when.
@@ -512,12 +535,12 @@ impl<R: Copy, const N: usize> Health<R, N> {
     }
 
     fn take_due(&mut self, now: Instant) -> Option<&'static str> {
-        let (name, entry) = self.services.iter_mut().min_by_key(|(_, entry)| entry.next_check)?;
+        let entry = self.services.iter_mut().min_by_key(|entry| entry.next_check)?;
         if entry.next_check > now || entry.next_check == Instant::MAX {
             return None;
         }
         entry.next_check = now.after(entry.service.interval);
-        Some(name)
+        Some(entry.name)
     }
 }
 

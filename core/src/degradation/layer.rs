@@ -17,6 +17,7 @@ use crate::pipeline::{Answer, Layer, Next, Part, REJECTED, Role, Scope};
 pub struct Monitored<'d, D> {
     degradation: &'d D,
     name: &'static str,
+    place: usize,
 }
 
 /// Lets calls through only while the level is good enough.
@@ -39,7 +40,7 @@ where
     /// # Errors
     /// There is no service of this name.
     pub fn monitor(&self, name: &'static str) -> Result<Monitored<'_, Self>, UnknownService<'static>> {
-        self.is_healthy(name).map(|_| Monitored { degradation: self, name })
+        self.place(name).map(|place| Monitored { degradation: self, name, place })
     }
 
     /// A layer that rejects calls while the level is below `level`.
@@ -83,8 +84,7 @@ where
             Outcome::Failure => false,
             Outcome::Ignored => return Poll::Ready(answer),
         };
-        // Known: the name was looked up when the layer was made, and services are never taken out.
-        let _ = self.degradation.report(self.name, good, scope.executor());
+        self.degradation.report_at(self.place, good, scope.executor());
         Poll::Ready(answer)
     }
 
