@@ -7,11 +7,13 @@
 //! So "lock-free" holds for every call but those few.
 
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use core::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use failsoft_core::cell::{CellKind, Fixed, LiveKind, Packed, Replaceable, SettingsCell, SettingsKind, StateCell};
+
+use crate::sync::{AtomicU64, Mutex, spin_loop, yield_now};
 
 /// States in lock-free cells.
 #[derive(Clone, Copy, Debug)]
@@ -57,23 +59,22 @@ impl<S: Packed> AtomicCell<S> {
         let mut spins = 0;
         loop {
             let head = self.head.load(Ordering::Acquire);
-            if head & CLAIMED != 0 {
-                spins += 1;
-                if spins % SPINS == 0 {
-                    std::thread::yield_now();
-                } else {
-                    core::hint::spin_loop();
+            if head & CLAIMED == 0 {
+                if !S::has_tail(head) {
+                    return (head, 0);
                 }
-                continue;
+                // Acquire: if this is a later tail, the claim that came before it is seen by the second look at the head.
+                let tail = self.tail.load(Ordering::Acquire);
+                // The head carries the generation, so an equal head means the same state and the same tail.
+                if self.head.load(Ordering::Relaxed) == head {
+                    return (head, tail);
+                }
             }
-            if !S::has_tail(head) {
-                return (head, 0);
-            }
-            // Acquire: if this is a later tail, the claim that came before it is seen by the second look at the head.
-            let tail = self.tail.load(Ordering::Acquire);
-            // The head carries the generation, so an equal head means the same state and the same tail.
-            if self.head.load(Ordering::Relaxed) == head {
-                return (head, tail);
+            spins += 1;
+            if spins % SPINS == 0 {
+                yield_now();
+            } else {
+                spin_loop();
             }
         }
     }

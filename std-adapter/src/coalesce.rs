@@ -73,8 +73,10 @@ use core::pin::Pin;
 use core::ptr;
 use core::task::{Context, Poll, Waker, ready};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::task::Wake;
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// The most keys that are under way at once, unless said otherwise: far more than a server should have waiting for answers, and with
 /// some hundred bytes each a few megabytes at most.

@@ -31,6 +31,7 @@ mod blocking;
 pub mod coalesce;
 mod executor;
 mod mutex;
+mod sync;
 #[cfg(feature = "tracing")]
 mod trace;
 mod wait;

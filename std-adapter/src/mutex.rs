@@ -1,10 +1,11 @@
 //! States behind a standard mutex, for those that don't fit two words.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use failsoft_core::cell::{CellKind, Fixed, Fresh, LiveKind, SettingsKind, StateCell};
 
 use crate::atomic::Swapped;
+use crate::sync::Mutex;
 
 /// States behind a [`std::sync::Mutex`].
 #[derive(Clone, Copy, Debug)]

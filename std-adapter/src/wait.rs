@@ -2,9 +2,11 @@
 
 use core::task::Waker;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use failsoft_core::bulkhead::{Line, WaitQueue, Waiter};
+
+use crate::sync::Mutex;
 
 /// A queue shared by threads; the bulkhead's configuration bounds its length.
 #[derive(Debug)]
