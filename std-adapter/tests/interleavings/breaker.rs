@@ -129,7 +129,7 @@ fn failures_at_once_open_it_once() {
         }
         other.join().expect("it doesn't panic");
         assert_eq!(rig.log.path(), [StateKind::Closed, StateKind::Open]);
-        let rejected = rig.breaker.try_acquire(Instant::START).err().expect("open");
+        let rejected = rig.breaker.try_acquire(Instant::START).expect_err("open");
         assert_eq!(rejected.retry_at(), Some(OVER));
     });
 }

@@ -15,3 +15,5 @@ mod cell;
 mod coalesce;
 mod limits;
 mod model;
+#[cfg(failsoft_shuttle)]
+mod storm;

@@ -2,9 +2,9 @@
 
 use core::future::Future;
 use core::pin::Pin;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::task::{Context, Poll, Waker};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use failsoft_tokio::circuit_breaker::{StateKind, Transition};
 use failsoft_tokio::{Clock, Executor, Instant, Observer};
