@@ -106,7 +106,8 @@
 //! # Dry run
 //! [`observe_only`](CircuitBreaker::observe_only) tries settings out on real traffic without rejecting any: each time
 //! that the breaker would have opened, it tells of one [`Transition`] from `MetricsOnly` to `Open`, with the counts,
-//! and stays as it is. It tells again after a recovery: once the condition was not met in between.
+//! and stays as it is. It tells again after a recovery, once the condition was not met in between; and of other settings, which it
+//! [may be given](self#other-settings-while-it-is-in-use) meanwhile.
 //!
 //! ```
 //! use failsoft_core::{Instant, cell::Local};

@@ -28,6 +28,9 @@
 #[cfg(test)]
 extern crate std;
 
+#[cfg(test)]
+mod scripts;
+
 pub mod adaptive;
 pub mod adaptive_rate;
 pub mod backoff;

@@ -530,6 +530,10 @@ impl<M: Meter> State<M> {
         let phase = self.stamp.phase();
         if phase.counts() {
             to.trip.adapt(&mut self.meter, &from.trip, now);
+            if phase != Phase::CLOSED {
+                // What the other settings had said of a dry run is not what these say.
+                self.stamp = Stamp::new(Phase::METRICS_ONLY, self.stamp.generation());
+            }
         } else if phase == Phase::HALF_OPEN && !self.expire(to, now, told.as_deref_mut()) {
             let next = self.trial.leads_to(to);
             if next != Phase::HALF_OPEN {

@@ -1043,6 +1043,25 @@ fn a_dry_run_tells_of_its_counts_and_again_after_each_recovery() {
 }
 
 #[test]
+fn a_dry_run_tells_of_other_settings_anew() {
+    let (events, clock) = (Recorder::<Transition, 4>::new(), ManualClock::new());
+    let settings = |window| {
+        let half = FailureRate::new(Ratio::percent(50), window).and_then(|rate| rate.with_minimum_calls(1));
+        Config::new().with_trip(half.expect("it makes sense")).validate().expect("they make sense")
+    };
+    let breaker = CircuitBreaker::<Live<Local>, _, _>::with_observer(settings(6), &events);
+    breaker.observe_only();
+    let report = |failed: bool| {
+        breaker.try_acquire(&clock).expect("a dry run admits all").record(verdict(failed));
+        events.take().filter(|event| event.to == StateKind::Open).count()
+    };
+    assert_eq!([true, true, false, false].map(report), [1, 0, 0, 0], "half of the last six failed, all the time");
+    // None of the last two did; the window of a single call forgets the rest.
+    breaker.reconfigure(settings(2), &clock);
+    assert_eq!([false, true].map(report), [0, 1], "and by these, half of the last two");
+}
+
+#[test]
 fn a_dry_run_tells_once_of_verdicts_that_would_open_until_one_that_would_not() {
     let events = Events::new();
     let meter = FailureMeter::new(10, HOUR).expect("a good meter");
