@@ -195,6 +195,8 @@ impl<'b> World<'b> {
         assert_eq!(answer, expected, "a caller that waits");
         if answer.is_ready() {
             assert!(was_woken, "ready, and nobody woke it");
+            let id = self.waiting[caller].id;
+            assert!(!self.line().iter().any(|waiter| waiter.0 == id), "answered, and still in line");
             drop(self.waiting.remove(caller));
         } else {
             (*wakes, *noticed) = (again, 0);
