@@ -199,6 +199,10 @@ impl<B: Promising<Spent: Debug>> Calls<B> {
         }
         let level = budget.level();
         B::check(level, &calls);
+        // One more success shows whether anything is owed beyond what there is to see.
+        let joined = [Call { joined: true, refused: true, ..Call::default() }];
+        budget.end(budget.join(&Instant::START), Outcome::Success);
+        assert_eq!(budget.level(), B::expected(level, &joined, Move::End(0, Outcome::Success)).0, "what is owed");
         Reached { script, level, calls, spent: spent.iter().map(|spent| format!("{spent:?}")).collect() }
     }
 }
