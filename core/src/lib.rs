@@ -42,6 +42,8 @@ pub mod circuit_breaker;
 mod config;
 pub mod degradation;
 mod executor;
+#[cfg(test)]
+mod explore;
 mod failure;
 pub mod fallback;
 pub mod hedge;

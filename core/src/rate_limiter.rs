@@ -27,9 +27,9 @@
 //! overtakes, since whoever comes later gets a later instant. [`acquire`](RateLimiter::acquire) waits,
 //! [`reserve`](RateLimiter::reserve) says for how long and lets the caller do so.
 //!
-//! What is given back, by a caller that stopped waiting or a reservation that was dropped, goes to whoever asks next. Those
-//! who wait behind keep the instants they were given; as far as they rely on the place in line, it can't be given back
-//! without letting too many through at once, and stays empty.
+//! What the last in line gives back, by no longer waiting or by dropping its reservation, goes to whoever asks next. Those
+//! who came later keep the instants they were given: what others before them give back can't be had again without letting
+//! too many through at once, and their place stays empty.
 //!
 //! # Defaults
 //!
@@ -247,10 +247,12 @@ impl Arrival {
         Ok(Taken { at, next })
     }
 
-    /// Gives permits back, but for those that others who came later rely on.
+    /// Gives permits back if they are the last that were taken. Otherwise nobody can say what they have become: those who came
+    /// later may rely on them, or they may have come back by themselves meanwhile.
     fn give_back(&mut self, config: &Config, permits: u32, taken: Taken) {
-        let behind = self.0.saturating_sub(taken.next);
-        self.0 = self.0.saturating_sub(config.times(permits).as_nanos().saturating_sub(behind));
+        if self.0 == taken.next {
+            self.0 = self.0.saturating_sub(config.times(permits).as_nanos());
+        }
     }
 
     /// Carries what was taken over to other settings, in permits.
@@ -353,7 +355,7 @@ impl<K: CellKind<Arrival>> RateLimiter<K> {
     /// would outlast the longest one.
     ///
     /// # Cancel safety
-    /// Dropping the future gives the permits back, as far as nobody behind relies on them: a place within the line stays empty. So under
+    /// Dropping the future gives the permits back if nobody took any after them: a place within the line stays empty. So under
     /// lasting overload, callers that give up sooner than the longest wait can use up the whole quota; let them
     /// [reserve](Self::reserve) for no longer than they would wait, or give the pipeline a deadline. The place in line is lost.
     ///
@@ -444,7 +446,8 @@ fn exceeded(at: Instant) -> Rejected {
     Rejected::until(Policy::RateLimiter, Reason::RateExceeded, at)
 }
 
-/// Permits that are taken, and may be used from an instant on. Dropped, they go back; [`commit`](Self::commit) uses them.
+/// Permits that are taken, and may be used from an instant on. Dropped, they go back if none were taken after them;
+/// [`commit`](Self::commit) uses them.
 #[derive(Debug)]
 #[must_use = "a reservation that is dropped at once reserves nothing"]
 pub struct Reservation<'l, K: CellKind<Arrival>> {

@@ -15,6 +15,8 @@ use crate::testing::tests::{ms, poll_once};
 use crate::testing::{ManualClock, Script, Step, VirtualExecutor};
 use crate::{Instant, Ratio, Stop, valid};
 
+mod exhaustive;
+
 type Tokened = TokenBudget<Local>;
 type Quota = QuotaBudget<Local>;
 type Throttle = RetryThrottle<Local>;

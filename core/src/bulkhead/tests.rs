@@ -19,6 +19,8 @@ use crate::time::Clock as _;
 use crate::timeout::Timeout;
 use crate::{Instant, Pipeline, valid};
 
+mod exhaustive;
+
 type Queued<const N: usize> = Bulkhead<Local, LocalQueue<N>>;
 type Held<'b, const N: usize> = Permit<&'b Queued<N>, Local, LocalQueue<N>>;
 type Wait<'b, const N: usize> = Pin<Box<Acquire<'b, Local, LocalQueue<N>, &'b Rig>>>;

@@ -14,6 +14,8 @@ use crate::testing::{ManualClock, Recorder, Script, Step, never};
 use crate::timeout::Timeout;
 use crate::{Failure, Pipeline, valid};
 
+mod exhaustive;
+
 type Changes = Recorder<LevelChange, 16>;
 type Hub<'r, const N: usize = 4> = Degradation<Local, N, DegradationLevel, (), &'r Changes>;
 

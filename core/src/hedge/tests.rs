@@ -119,6 +119,7 @@ macro_rules! by_hand {
 
 // After the macro, which they use.
 mod budget;
+mod exhaustive;
 mod latencies;
 mod oracle;
 

@@ -12,6 +12,8 @@ use crate::testing::{ManualClock, Script, Step, VirtualExecutor};
 use crate::timeout::Timeout;
 use crate::valid;
 
+mod exhaustive;
+
 fn limiter(config: Config) -> RateLimiter<Local> {
     RateLimiter::new(config.validate().expect("it makes sense"))
 }
@@ -237,6 +239,17 @@ fn what_is_given_back_never_lets_more_through_than_the_quota() {
     assert_eq!(limiter.available(&Instant::START), -2);
     drop(last);
     assert_eq!(limiter.available(&Instant::START), -1);
+}
+
+#[test]
+fn what_is_given_back_after_its_time_does_not_come_back_twice() {
+    let at = Instant::from_millis;
+    let limiter = limiter(Config::new(10, ms(1_000)));
+    let all = limiter.reserve(10, Duration::ZERO, &at(0)).expect("a whole burst is there");
+    // Nine have come back by themselves meanwhile; four of these are used.
+    limiter.try_acquire_many(4, &at(900)).expect("they are there");
+    drop(all);
+    assert_eq!(limiter.available(&at(900)), 5, "with those four, no more than a burst");
 }
 
 #[test]

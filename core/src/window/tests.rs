@@ -136,3 +136,48 @@ fn the_windows_take_what_they_say() {
     assert_eq!(size_of::<CountWindow<313>>(), 313 * 8 + 16, "10,000 calls");
     assert_eq!(size_of::<TimeWindow<Counts, 10>>(), 10 * 12 + 12 + 4 + 8 + 8);
 }
+
+// Windows as exhaustive tests of their users see them.
+
+impl<const WORDS: usize> CountWindow<WORDS> {
+    /// The same calls at the same places, without what is left of those that have been forgotten.
+    pub(crate) fn without_the_forgotten(self) -> Self {
+        let calls = self.counts.calls;
+        let first = (self.next + Self::CAPACITY - calls) % Self::CAPACITY;
+        let mut same = Self { next: first, ..Self::new() };
+        for call in 0..calls {
+            let place = (first + call) % Self::CAPACITY;
+            same.push(calls, get(&self.failed, place), get(&self.slow, place));
+        }
+        assert_eq!(same.counts, self.counts, "the counts are those of the calls");
+        same
+    }
+
+    pub(crate) fn words(&self) -> Vec<u64> {
+        let planes = self.failed.iter().chain(&self.slow).map(|word| u64::from(*word));
+        planes.chain([self.next.into(), self.counts.calls.into()]).collect()
+    }
+}
+
+impl<A: Accumulate, const BUCKETS: usize> TimeWindow<A, BUCKETS> {
+    /// The same at `now`, so many whole buckets earlier, with the newest in the first place; and a fresh one where all has been
+    /// forgotten.
+    pub(crate) fn earlier(&self, length: Span, by: u64, now: Instant) -> Self {
+        let lasts = length.as_nanos() * BUCKETS as u64;
+        if self.ends.as_nanos() + lasts <= now.as_nanos() {
+            return Self::new();
+        }
+        let mut same = Self { newest: 0, ends: Instant::from_nanos(self.ends.as_nanos() - by), ..*self };
+        same.buckets.rotate_left(self.newest);
+        same
+    }
+
+    pub(crate) fn total(&self) -> A {
+        self.total
+    }
+
+    pub(crate) fn words(&self, of: impl Fn(&A) -> Vec<u32>) -> Vec<u64> {
+        let buckets = self.buckets.iter().chain([&self.total]).flat_map(of).map(u64::from);
+        buckets.chain([self.ends.as_nanos()]).collect()
+    }
+}
