@@ -171,7 +171,7 @@ impl Config {
     }
 
     /// How far ahead of the clock the arrival time may be: a full burst taken, and a full queue. A clock that stepped back
-    /// finds it further ahead, and brings it back here.
+    /// finds it further ahead.
     const fn horizon(&self) -> Span {
         Span::from_nanos(self.tolerance.as_nanos().saturating_add(self.patience.as_nanos()))
     }
@@ -225,10 +225,15 @@ impl Arrival {
     /// The word's highest bit is the cell's own: 292 years are left.
     const LAST: u64 = u64::MAX >> 1;
 
-    /// Not before now, and not beyond what the settings allow.
+    /// Longer than threads differ that have read the clock and were held up: so much further ahead than the settings allow is no
+    /// step of the clock yet.
+    const STEP: Span = Span::from_nanos(1_000_000_000);
+
+    /// Not before now, and not beyond what the settings allow once the clock has stepped back.
     #[inline]
     fn at(self, config: &Config, now: Instant) -> u64 {
-        self.0.max(now.as_nanos()).min(now.after(config.horizon()).as_nanos())
+        let furthest = now.after(config.horizon());
+        if self.0 > furthest.after(Self::STEP).as_nanos() { furthest.as_nanos() } else { self.0.max(now.as_nanos()) }
     }
 
     /// Takes permits that can be used within `wait`, or says when they could be. None at all wait for one, and take
@@ -236,9 +241,12 @@ impl Arrival {
     #[inline]
     fn take(&mut self, config: &Config, permits: u32, wait: Span, now: Instant) -> Result<Taken, Instant> {
         let needed = if permits <= 1 { config.interval } else { config.times(permits) };
-        let next = self.at(config, now).saturating_add(needed.as_nanos());
+        let from = self.at(config, now);
+        let next = from.saturating_add(needed.as_nanos());
         let at = Instant::from_nanos(next.saturating_sub(config.tolerance.as_nanos()).max(now.as_nanos()));
         if at > now.after(wait) || next > Self::LAST {
+            // After a step of the clock this brings it back: or else all would be rejected until the clock has caught up.
+            self.0 = self.0.min(from);
             return Err(at);
         }
         if permits > 0 {
@@ -255,12 +263,12 @@ impl Arrival {
         }
     }
 
-    /// Carries what was taken over to other settings, in permits.
+    /// Carries what was taken over to other settings, in permits: as many as the old ones and the new ones can owe.
     fn carry(&mut self, old: &Config, new: &Config, now: Instant) {
-        let ahead = u128::from(self.at(old, now).saturating_sub(now.as_nanos()));
-        let ahead = ahead.saturating_mul(new.interval.as_nanos().into());
+        let ahead = self.0.saturating_sub(now.as_nanos()).min(old.horizon().as_nanos());
+        let ahead = u128::from(ahead).saturating_mul(new.interval.as_nanos().into());
         let ahead = ahead.checked_div(old.interval.as_nanos().into()).unwrap_or(0);
-        let ahead = u64::try_from(ahead).unwrap_or(u64::MAX);
+        let ahead = u64::try_from(ahead).unwrap_or(u64::MAX).min(new.horizon().as_nanos());
         self.0 = now.as_nanos().saturating_add(ahead).min(Self::LAST);
     }
 

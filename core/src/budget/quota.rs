@@ -143,12 +143,10 @@ impl<K: CellKind<Used>> QuotaBudget<K> {
     /// Takes so many tokens, all or none; whether they were there.
     pub fn try_withdraw(&self, tokens: u32) -> bool {
         self.used.update(|used| {
-            let after = used.0.saturating_add(tokens);
-            let enough = after <= self.config.capacity;
-            if enough {
-                used.0 = after;
-            }
-            enough
+            // Not saturating: a capacity of all that the counter holds would let through whatever is asked for.
+            let after = used.0.checked_add(tokens).filter(|&after| after <= self.config.capacity);
+            used.0 = after.unwrap_or(used.0);
+            after.is_some()
         })
     }
 

@@ -163,6 +163,9 @@ fn counters_saturate_and_pack_without_loss() {
     assert!(quota.try_withdraw(u32::MAX) && quota.try_withdraw(0));
     quota.deposit(u32::MAX);
     assert_eq!(quota.balance(), u32::MAX);
+    // Found by the fuzzer: a sum beyond the counter was taken for one within the capacity.
+    assert!(quota.try_withdraw(10) && !quota.try_withdraw(u32::MAX));
+    assert_eq!(quota.balance(), u32::MAX - 10);
     let generous = TokenConfig::new().with_minimum_per_second(u32::MAX).with_ttl(Duration::from_secs(60));
     let tokens = Tokened::new(generous.validate().expect("it makes sense"));
     (0..9).for_each(|_| tokens.deposit(u32::MAX, &Instant::MAX));

@@ -38,10 +38,10 @@ impl Bucket {
         Self { level: burst, at: 0, interval, burst, longest_wait: wait.into() }
     }
 
-    /// What is in it now. A clock that stepped back finds no less than what a full queue could have left.
+    /// What is in it now. A clock that stepped back by more than a second finds no less than what a full queue could have left.
     fn level(&self, now: u64) -> i128 {
-        let passed = i128::from(now) - i128::from(self.at);
-        (self.level + passed).clamp(-self.longest_wait, self.burst)
+        let level = self.level + i128::from(now) - i128::from(self.at);
+        if level < -self.longest_wait - 1_000_000_000 { -self.longest_wait } else { level.min(self.burst) }
     }
 
     /// When so many can be used, or whether that is too late. None at all wait for one.
@@ -52,6 +52,10 @@ impl Bucket {
     }
 
     fn take(&mut self, permits: u32, wait: i128, now: u64) -> Result<u64, u64> {
+        // A step of the clock is over once a caller has met it.
+        if self.level(now) > self.level + i128::from(now) - i128::from(self.at) && now < self.at {
+            (self.level, self.at) = (self.level(now), now);
+        }
         let usable = self.asked(permits, wait, now)?;
         if permits > 0 {
             (self.level, self.at) = (self.level(now) - self.interval * i128::from(permits), now);
@@ -68,10 +72,11 @@ fn every_answer_is_that_of_a_bucket_that_fills_with_time_whatever_the_clock_does
         let (period, wait) = (u64::from(1 + rng.next() % 10_000), u64::from(rng.next() % 5_000));
         let config = Config::new(permits, Duration::from_nanos(period));
         let config = config.with_burst(burst).with_queue(u32::MAX, Duration::from_nanos(wait));
-        let (limiter, mut bucket, mut now) = (limiter(config), Bucket::new(permits, period, burst, wait), 0_u64);
+        let (limiter, mut bucket, mut now) = (limiter(config), Bucket::new(permits, period, burst, wait), 1_u64 << 40);
         for step in 0..3_000 {
             let what = std::format!("seed {seed}, step {step}");
             now = match rng.next() % 12 {
+                0 if rng.next().is_multiple_of(16) => now.saturating_sub(u64::from(rng.next())),
                 0 => now.saturating_sub(u64::from(rng.next()) % 20_000),
                 1 => now + u64::from(rng.next()) % 100_000,
                 2..6 => now,
@@ -119,6 +124,39 @@ fn the_instant_that_a_rejection_names_is_the_first_at_which_the_call_passes() {
     assert_eq!(limiter.available_at(1, &nanos(5)), Some(at));
     assert!(limiter.try_acquire(&nanos(at.as_nanos() - 1)).is_err());
     assert!(limiter.try_acquire(&at).is_ok());
+}
+
+/// Found by the fuzzer: every rejection named an instant a little later, until the clock had caught up.
+#[test]
+fn a_clock_that_steps_back_an_hour_does_not_block_the_limiter_for_an_hour() {
+    let limiter = limiter(Config::new(10, Duration::from_secs(1)).with_burst(2));
+    let hour = Duration::from_secs(3_600);
+    limiter.try_acquire_many(2, &Instant::START.saturating_add(hour)).expect("the burst");
+    let at = limiter.try_acquire(&Instant::START).expect_err("as after a whole burst").retry_at();
+    assert_eq!(at, Some(Instant::from_millis(100)));
+    limiter.try_acquire(&Instant::from_millis(100)).expect("the instant that the rejection named");
+}
+
+#[test]
+fn after_a_change_to_a_smaller_burst_a_rejection_names_the_instant_all_the_same() {
+    let limiter = RateLimiter::<Live<Local>>::new(valid!(Config::new(10, Duration::from_secs(1)).validate()));
+    limiter.try_acquire_many(10, &Instant::START).expect("the burst");
+    let smaller = Config::new(10, Duration::from_secs(1)).with_burst(1).validate().expect("it makes sense");
+    limiter.reconfigure(smaller, &Instant::START);
+    let at = limiter.try_acquire(&Instant::START).expect_err("it is taken").retry_at().expect("it is known");
+    assert_eq!(at, Instant::from_millis(100));
+    limiter.try_acquire(&at).expect("the instant that the rejection named");
+}
+
+/// As a thread that was held up after it had read the clock: it must not find permits that the others have taken.
+#[test]
+fn a_clock_that_steps_back_a_moment_brings_nothing_back() {
+    let limiter = limiter(Config::new(10, Duration::from_secs(1)).with_burst(2));
+    limiter.try_acquire_many(2, &Instant::from_millis(2_000)).expect("the burst");
+    for millis in [1_000, 1_500, 1_999] {
+        let rejected = limiter.try_acquire(&Instant::from_millis(millis)).expect_err("it is taken");
+        assert_eq!(rejected.retry_at(), Some(Instant::from_millis(2_100)));
+    }
 }
 
 #[test]
