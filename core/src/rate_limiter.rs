@@ -58,7 +58,7 @@ use crate::config::{ConfigError, Valid, refuse};
 use crate::executor::Executor;
 use crate::failure::{Policy, Reason, Rejected};
 use crate::math::{divide_wide, times};
-use crate::time::{Clock, Instant, Span};
+use crate::time::{Clock, Instant, Span, is_step_back};
 use crate::timeout::poll_deadline;
 
 mod keyed;
@@ -236,9 +236,15 @@ impl Arrival {
     #[inline]
     fn take(&mut self, config: &Config, permits: u32, wait: Span, now: Instant) -> Result<Taken, Instant> {
         let needed = if permits <= 1 { config.interval } else { config.times(permits) };
-        let next = self.at(config, now).saturating_add(needed.as_nanos());
+        let from = self.at(config, now);
+        let next = from.saturating_add(needed.as_nanos());
         let at = Instant::from_nanos(next.saturating_sub(config.tolerance.as_nanos()).max(now.as_nanos()));
         if at > now.after(wait) || next > Self::LAST {
+            if is_step_back(self.0.saturating_sub(from)) {
+                // For good, though nobody passes yet: or else the arrival time would be just as far ahead of each later time,
+                // and nobody would pass until the clock has caught up.
+                self.0 = from;
+            }
             return Err(at);
         }
         if permits > 0 {
