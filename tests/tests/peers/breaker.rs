@@ -12,7 +12,7 @@ use failsoft_core::testing::ManualClock;
 use failsoft_core::{Clock, Instant, Ratio};
 use failsoft_tokio::{Atomic, Backoff, Jitter, Locked, Tokio};
 
-use crate::{SECOND, failures_to_open, panics};
+use crate::{SECOND, failures_to_open, panic_now, panics};
 
 const HALF: Ratio = Ratio::percent(50);
 
@@ -100,7 +100,7 @@ fn a_call_that_panics_locks_nobody_out() {
         let breaker = breaker::<K, _>(ConsecutiveFailures::new(5).expect("valid"));
         assert!(panics(|| {
             let _permit = breaker.try_acquire(Instant::START).expect("closed");
-            std::panic::panic_any("the operation");
+            panic_now();
         }));
         assert_eq!(failures_to_open(&breaker, &Instant::START, 9), 5, "answers, and counts as before");
     }
@@ -266,7 +266,8 @@ fn a_time_window_is_of_one_size_however_many_calls_it_holds() {
 #[test]
 fn a_late_outcome_changes_nothing_in_any_state() {
     type Watched = CircuitBreaker<Local, ConsecutiveFailures, Totals<Local>>;
-    let states: [(StateKind, fn(&Watched)); 6] = [
+    type Enter = fn(&Watched);
+    let states: [(StateKind, Enter); 6] = [
         (StateKind::Closed, Watched::reset),
         (StateKind::Open, |breaker| breaker.open_until(Instant::from_millis(9_000))),
         (StateKind::HalfOpen, |breaker| breaker.half_open(&Instant::START)),

@@ -1,9 +1,9 @@
 //! A breaker that is half-open: how many it lets through, whom it believes, and how it gets out again.
 
 use core::pin::pin;
+use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use failsoft_core::cell::{CellKind, Local};
 use failsoft_core::circuit_breaker::{
@@ -14,7 +14,7 @@ use failsoft_core::testing::{ManualClock, VirtualExecutor, never};
 use failsoft_core::{Instant, Pipeline, Ratio, Reason};
 use failsoft_tokio::{Atomic, Locked};
 
-use crate::{SECOND, admitted_at_once, failures_to_open, panics, poll_once};
+use crate::{SECOND, admitted_at_once, failures_to_open, panic_now, panics, poll_once};
 
 const HALF: Ratio = Ratio::percent(50);
 /// When a breaker that opened at the start lets its probes through.
@@ -57,9 +57,9 @@ fn half_open_judges_no_more_than_its_trials() {
                 break;
             }
             if reports >> probes & 1 == 0 {
-                permit.failure()
+                permit.failure();
             } else {
-                permit.success()
+                permit.success();
             }
             probes += 1;
         }
@@ -130,7 +130,7 @@ fn probes_that_are_cancelled_or_panic_give_their_places_back() {
         drop(breaker.try_acquire(LATER).expect("a probe"));
         assert!(panics(|| {
             let _permit = breaker.try_acquire(LATER).expect("a probe");
-            std::panic::panic_any("the probe");
+            panic_now();
         }));
     }
     for _ in 0..50 {
@@ -296,7 +296,7 @@ fn an_abandoned_probe_counts_as_the_settings_say_and_gives_its_place_back() {
                 "panicked" => assert!(panics(|| {
                     let _permit = breaker.try_acquire(&executor).expect("a probe");
                     pass();
-                    std::panic::panic_any("the probe");
+                    panic_now();
                 })),
                 "never polled" => {
                     // A future that nobody polls has asked for nothing yet.
