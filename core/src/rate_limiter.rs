@@ -58,7 +58,7 @@ use crate::config::{ConfigError, Valid, refuse};
 use crate::executor::Executor;
 use crate::failure::{Policy, Reason, Rejected};
 use crate::math::{divide_wide, times};
-use crate::time::{Clock, Instant, Span};
+use crate::time::{Clock, Instant, Span, is_step_back};
 use crate::timeout::poll_deadline;
 
 mod keyed;
@@ -225,15 +225,11 @@ impl Arrival {
     /// The word's highest bit is the cell's own: 292 years are left.
     const LAST: u64 = u64::MAX >> 1;
 
-    /// Longer than threads differ that have read the clock and were held up: so much further ahead than the settings allow is no
-    /// step of the clock yet.
-    const STEP: Span = Span::from_nanos(1_000_000_000);
-
     /// Not before now, and not beyond what the settings allow once the clock has stepped back.
     #[inline]
     fn at(self, config: &Config, now: Instant) -> u64 {
-        let furthest = now.after(config.horizon());
-        if self.0 > furthest.after(Self::STEP).as_nanos() { furthest.as_nanos() } else { self.0.max(now.as_nanos()) }
+        let furthest = now.after(config.horizon()).as_nanos();
+        if is_step_back(self.0.saturating_sub(furthest)) { furthest } else { self.0.max(now.as_nanos()) }
     }
 
     /// Takes permits that can be used within `wait`, or says when they could be. None at all wait for one, and take

@@ -101,6 +101,12 @@ impl Span {
     }
 }
 
+/// Whether a clock has stepped back, that reads so many nanoseconds less than it must have before: a second or more (2^30 ns, which
+/// a chip compares with in no time). Less is one reading overtaken by another thread's between being read and being used.
+pub(crate) const fn is_step_back(nanos: u64) -> bool {
+    nanos >> 30 != 0
+}
+
 /// Something that tells the time.
 ///
 /// Operations take a clock and not an instant, because reading the time costs more than everything else they do: they

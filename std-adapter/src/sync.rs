@@ -2,9 +2,10 @@
 //! `--cfg failsoft_loom` or `--cfg failsoft_shuttle`, and no other build does.
 
 #[cfg(not(any(failsoft_loom, failsoft_shuttle)))]
+pub(crate) use core::{hint::spin_loop, sync::atomic::AtomicU64};
+#[cfg(not(any(failsoft_loom, failsoft_shuttle)))]
 pub(crate) use std::{
-    hint::spin_loop,
-    sync::{Mutex, MutexGuard, atomic::AtomicU64},
+    sync::{Mutex, MutexGuard},
     thread::yield_now,
 };
 

@@ -41,7 +41,7 @@ impl Bucket {
     /// What is in it now. A clock that stepped back by more than a second finds no less than what a full queue could have left.
     fn level(&self, now: u64) -> i128 {
         let level = self.level + i128::from(now) - i128::from(self.at);
-        if level < -self.longest_wait - 1_000_000_000 { -self.longest_wait } else { level.min(self.burst) }
+        if level <= -self.longest_wait - (1 << 30) { -self.longest_wait } else { level.min(self.burst) }
     }
 
     /// When so many can be used, or whether that is too late. None at all wait for one.

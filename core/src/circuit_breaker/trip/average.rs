@@ -6,7 +6,7 @@ use super::{BITS, Counts, MINIMUM_CALLS, Meter, PackedMeter, Sample, Trip};
 use crate::cell::{Copied, Fresh};
 use crate::config::{ConfigError, refuse};
 use crate::ratio::Ratio;
-use crate::time::{Instant, Span};
+use crate::time::{Instant, Span, is_step_back};
 
 /// Shares and weights are fractions of 2^32.
 const WHOLE: u64 = 1 << 32;
@@ -277,7 +277,9 @@ impl Trip for AverageOverTime {
         let first = meter.calls == 0;
         meter.failing = averaged(meter.failing, sample.failed, if first { 0 } else { weight });
         meter.calls = Self::calls(meter, weight).saturating_add(WHOLE);
-        meter.last = meter.last.max(now);
+        // A clock that stepped back is not waited for: until it had caught up, no outcome would weigh anything.
+        let stepped_back = is_step_back(meter.last.as_nanos().saturating_sub(now.as_nanos()));
+        meter.last = if stepped_back { now } else { meter.last.max(now) };
         Some(meter.calls >> 32 >= u64::from(self.minimum_calls) && meter.failing > self.beyond)
     }
 
