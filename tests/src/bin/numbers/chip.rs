@@ -1,6 +1,6 @@
 //! What is counted on an emulated Cortex-M0, and weighed in its images: exact, the same in each run.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
 use crate::{NOT_MEASURED, Row};
@@ -12,7 +12,7 @@ const FIRMWARE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/firmwar
 type Measured<T> = Result<T, String>;
 
 /// Named figures, as the scripts print them.
-struct Figures(Measured<HashMap<String, u64>>);
+struct Figures(Measured<BTreeMap<String, u64>>);
 
 impl Figures {
     /// Those that a script of the firmware's folder prints, a name and a number a line.
@@ -31,7 +31,7 @@ impl Figures {
     }
 }
 
-fn read(script: &str, arguments: &[&str]) -> Measured<HashMap<String, u64>> {
+fn read(script: &str, arguments: &[&str]) -> Measured<BTreeMap<String, u64>> {
     let output = Command::new(format!("{FIRMWARE}/{script}"))
         .args(arguments)
         .stdin(Stdio::null())
@@ -59,6 +59,11 @@ struct Finding {
     remark: String,
 }
 
+/// Every figure that the chip's image of costs prints: instructions, stack and memory.
+pub(crate) fn costs() -> Measured<BTreeMap<String, u64>> {
+    read("run", &["--image", "costs", "--chip", "m0"])
+}
+
 /// A row that says what it would have measured where it could not.
 fn row(what: &'static str, reach: &'static str, finding: Measured<Finding>) -> Row {
     match finding {
@@ -71,7 +76,7 @@ fn row(what: &'static str, reach: &'static str, finding: Measured<Finding>) -> R
 }
 
 pub(crate) fn rows() -> Vec<Row> {
-    let costs = Figures::of("run", &["--image", "costs", "--chip", "m0"]);
+    let costs = Figures(costs());
     let flash = Figures::of("flash", &["--chip", "m0"]);
     let call = "≤ 100 instructions, ≤ 64 B stack";
     vec![

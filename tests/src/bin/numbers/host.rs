@@ -6,7 +6,6 @@ use core::time::Duration;
 use std::time::Instant;
 
 use backon::BackoffBuilder;
-use failsoft_tokio::backoff::{Backoff, Jitter};
 use failsoft_tokio::{CircuitBreaker, Clock, Tokio};
 
 use crate::{Row, subjects};
@@ -130,7 +129,7 @@ fn open(rows: &mut Vec<Row>) {
 }
 
 fn others(rows: &mut Vec<Row>) {
-    let backoff = Backoff::exponential(Duration::from_millis(10)).with_jitter(Jitter::Full);
+    let backoff = subjects::backoff();
     let ours = nanos(|call| backoff.jittered(call % 8 + 1, Duration::ZERO, call.wrapping_mul(7919)));
     let mut delays = backon::ExponentialBuilder::default().with_jitter().without_max_times().build();
     let theirs = nanos(|_| delays.next());

@@ -1,12 +1,20 @@
 //! Exact instruction counts: this program again, as callgrind's child.
 
+use core::cell::Cell;
 use core::hint::black_box;
+use core::time::Duration;
 use std::process::Command;
+
+use failsoft_tokio::Instant;
 
 use crate::{NOT_MEASURED, Row, subjects};
 
 /// Calls in the shorter of the two runs whose difference counts.
 const CALLS: u64 = 1_000;
+
+/// The loops whose counts are in the budget: what is done in each call.
+pub(crate) const LOOPS: [&str; 8] =
+    ["consecutive", "window", "consecutive-mixed", "window-mixed", "limiter", "bulkhead", "delay", "pipeline"];
 
 /// Runs a named loop; false for a name or a count that there is not.
 pub(crate) fn run_loop(name: &str, count: &str) -> bool {
@@ -16,12 +24,23 @@ pub(crate) fn run_loop(name: &str, count: &str) -> bool {
     let (recloser, failsafe) = (subjects::recloser(), subjects::failsafe());
     let bulkhead = subjects::compartment();
     let pipeline = subjects::pipeline(&bulkhead, &breaker);
+    let (limiter, backoff, calls) = (subjects::limiter(), subjects::backoff(), Cell::new(0_u32));
+    // One call in ten fails.
+    let mixed = || {
+        calls.set(calls.get().wrapping_add(1));
+        !calls.get().is_multiple_of(10)
+    };
     let work: &dyn Fn() -> bool = match name {
         "nothing" => &|| subjects::work(true).is_ok(),
         "consecutive" => &|| subjects::call(&breaker, true),
         "window" => &|| subjects::call(&window, true),
         "recloser" => &|| subjects::call_recloser(&recloser, true),
         "failsafe" => &|| subjects::call_failsafe(&failsafe, true),
+        "consecutive-mixed" => &|| subjects::call(&breaker, mixed()),
+        "window-mixed" => &|| subjects::call(&window, mixed()),
+        "limiter" => &|| limiter.try_acquire(&black_box(Instant::START)).is_ok(),
+        "bulkhead" => &|| bulkhead.try_acquire().is_ok(),
+        "delay" => &|| !backoff.jittered(3, Duration::ZERO, black_box(7_919)).is_zero(),
         "pipeline" => &|| subjects::call_pipeline(&pipeline),
         _ => return false,
     };
@@ -33,7 +52,7 @@ pub(crate) fn run_loop(name: &str, count: &str) -> bool {
 }
 
 /// Instructions per call: the difference of two runs, so that neither start nor end counts.
-fn per_call(name: &str) -> Result<u64, String> {
+pub(crate) fn per_call(name: &str) -> Result<u64, String> {
     let (short, long) = (total(name, CALLS)?, total(name, 2 * CALLS)?);
     Ok(long.saturating_sub(short) / CALLS)
 }

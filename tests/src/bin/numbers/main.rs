@@ -5,6 +5,7 @@
 //! Times are the fastest of many batches, and comparisons are ratios within this run: the machine may be shared. Instructions are counted by
 //! callgrind, flash and instructions on the chip by QEMU, and are exact.
 
+mod budget;
 mod chip;
 mod host;
 mod instructions;
@@ -29,20 +30,26 @@ struct Row {
 /// Stands for the figure of a row that could not be measured.
 const NOT_MEASURED: &str = "NOT MEASURED";
 
-const HELP: &str = "Usage: numbers [--host]
+const HELP: &str = "Usage: numbers [--host | --check | --bless]
 
 Measures failsoft against the numbers it wants to reach and prints one table.
 
-  --host   leave out what needs the chips' tool chain (and say so)
-  --help   this text
+  --host    leave out what needs the chips' tool chain (and say so)
+  --check   only count instructions, and the chip's stack and memory, and compare them with
+            tests/instruction-budget: nothing may take over 2 % more
+  --bless   write what they are now to tests/instruction-budget
+  --help    this text
 
-exit status: 0 all measured, reached or not; 1 a row could not be measured; 2 bad argument";
+exit status: 0 all measured, reached or not, and nothing above its budget; 1 something could not be
+measured, or is above its budget; 2 bad argument";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => report(true),
         ["--host"] => report(false),
+        ["--check"] => conclude(budget::check()),
+        ["--bless"] => conclude(budget::bless()),
         ["--help" | "-h"] => {
             println!("{HELP}");
             ExitCode::SUCCESS
@@ -52,6 +59,19 @@ fn main() -> ExitCode {
         _ => {
             eprintln!("numbers: don't understand {arguments:?}\n\n{HELP}");
             ExitCode::from(2)
+        }
+    }
+}
+
+fn conclude(outcome: Result<String, String>) -> ExitCode {
+    match outcome {
+        Ok(text) => {
+            println!("numbers: {text}");
+            ExitCode::SUCCESS
+        }
+        Err(text) => {
+            eprintln!("numbers: {text}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -9,7 +9,8 @@ use failsoft_tokio::cell::CellKind;
 use failsoft_tokio::circuit_breaker::{self, FailureRate, State, Trip};
 use failsoft_tokio::pipeline::{Bare, Stack};
 use failsoft_tokio::{
-    Atomic, Bulkhead, CircuitBreaker, Pipeline, Ratio, RetryPolicy, Timeout, Tokio, bulkhead, retry, valid,
+    Atomic, Backoff, Bulkhead, CircuitBreaker, Jitter, Pipeline, RateLimiter, Ratio, RetryPolicy, Timeout, Tokio,
+    bulkhead, rate_limiter, retry, valid,
 };
 
 /// The work of a call: it does nothing, and succeeds or fails.
@@ -73,6 +74,16 @@ pub(crate) fn call_recloser(breaker: &recloser::Recloser, good: bool) -> bool {
 #[inline(always)]
 pub(crate) fn call_failsafe(breaker: &impl failsafe::CircuitBreaker, good: bool) -> bool {
     !matches!(breaker.call(|| work(good)), Err(failsafe::Error::Rejected))
+}
+
+/// A limiter that lets all through, at any time.
+pub(crate) fn limiter() -> RateLimiter {
+    RateLimiter::new(valid!(rate_limiter::Config::new(u32::MAX, Duration::from_millis(1)).validate()))
+}
+
+/// Exponential delays with full jitter.
+pub(crate) fn backoff() -> Backoff {
+    Backoff::exponential(Duration::from_millis(10)).with_jitter(Jitter::Full)
 }
 
 /// The policies of [`pipeline`].
