@@ -517,26 +517,27 @@ where
     #[inline]
     pub fn try_acquire<C: Clock + Copy>(&self, clock: C) -> Result<Permit<'_, K, T, O, C>, Rejected> {
         let ticket = self.admit(&clock)?;
-        Ok(Permit { breaker: self, ticket, clock })
+        let permit = Permit { breaker: self, ticket, clock };
+        // After there is a permit: it gives the slot back should the observer panic.
+        self.observer.called(Called::Admitted);
+        Ok(permit)
     }
 
+    /// Lets a call in, of which the observer has not been told yet.
     #[inline]
     fn admit(&self, clock: &impl Clock) -> Result<Ticket, Rejected> {
         // The healthy path only reads: one load, no clock.
         let stamp = self.cell.read(State::stamp);
-        let ticket = if stamp.admits_all() {
-            Ticket::new(stamp, self.start(clock))
-        } else {
-            // In parts, so that the healthy path's ticket needs no place in memory and stays in registers.
-            let Entry { at, stamp, rejected } = self.admit_restricted(clock);
-            if let Some(reason) = rejected {
-                self.observer.called(Called::Rejected);
-                return Err(Rejected::until(Policy::CircuitBreaker, reason, at));
-            }
-            Ticket::new(stamp, at)
-        };
-        self.observer.called(Called::Admitted);
-        Ok(ticket)
+        if stamp.admits_all() {
+            return Ok(Ticket::new(stamp, self.start(clock)));
+        }
+        // In parts, so that the healthy path's ticket needs no place in memory and stays in registers.
+        let Entry { at, stamp, rejected } = self.admit_restricted(clock);
+        if let Some(reason) = rejected {
+            self.observer.called(Called::Rejected);
+            return Err(Rejected::until(Policy::CircuitBreaker, reason, at));
+        }
+        Ok(Ticket::new(stamp, at))
     }
 
     // Apart from the healthy path, which stays small enough to be inlined into its caller.
@@ -640,13 +641,14 @@ where
 
     #[inline]
     fn conclude(&self, settled: Settled, verdict: &Verdict, called: Called, transition: Option<Transition>) {
+        // First: of a change nobody else would learn, should the observer panic over the call.
+        self.tell(transition);
         match settled {
             Settled::Unrecorded => {}
             // Giving up late is no outcome.
             Settled::Late if verdict.outcome() != Outcome::Ignored => self.observer.called(Called::Late),
             _ => self.observer.called(called),
         }
-        self.tell(transition);
     }
 
     /// Reports for a ticket whose call was cancelled, panicked or was forgotten.

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Cancellation is cooperative: the operation's future is dropped at its current await. What blocks without awaiting can't be
-//! cut short; the timeout shows when it returns to the executor.
+//! cut short: the timeout shows once it has to wait, and not at all if it is then ready, however late.
 //!
 //! The deadline is worked out when the operation first has to wait. One that is ready at once costs neither a timer nor a
 //! reading of the clock. When operation and deadline are ready in the same poll, the operation wins. A deadline passes down: an

@@ -8,7 +8,7 @@ use super::machine::{State, Ticket};
 use super::{CircuitBreaker, Permit, Transition, Trip};
 use crate::cell::CellKind;
 use crate::executor::Executor;
-use crate::observe::Observer;
+use crate::observe::{Called, Observer};
 use crate::pipeline::{Answer, Layer, Next, Part, REJECTED, Role, Scope};
 
 pin_project_lite::pin_project! {
@@ -61,7 +61,11 @@ where
         let this = state.project();
         if this.ticket.is_none() {
             match self.admit(scope.executor()) {
-                Ok(ticket) => *this.ticket = Some(ticket),
+                Ok(ticket) => {
+                    *this.ticket = Some(ticket);
+                    // After it is kept: the call gives the slot back should the observer panic.
+                    self.observer.called(Called::Admitted);
+                }
                 Err(rejected) => return Poll::Ready(Answer::ended(rejected, REJECTED)),
             }
         }

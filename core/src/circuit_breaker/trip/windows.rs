@@ -92,8 +92,11 @@ macro_rules! thresholds {
         /// Opens at so many failures in the window too, whatever the minimum of calls.
         ///
         /// # Errors
-        /// Zero.
+        /// Zero, or more than the window holds.
         pub const fn with_failures(mut self, failures: u32) -> Result<Self, ConfigError> {
+            if failures > self.most() {
+                return Err(refuse!("failures", "is above the window: the breaker would never open"));
+            }
             match self.thresholds.with_failures(failures) {
                 Ok(thresholds) => self.thresholds = thresholds,
                 Err(error) => return Err(error),
@@ -146,13 +149,15 @@ impl<const WORDS: usize> CountBased<WORDS> {
     /// # Errors
     /// No failures, or more than the window holds; an empty or a too large window.
     pub const fn of_failures(failures: u32, size: u32) -> Result<Self, ConfigError> {
-        if failures > size {
-            return Err(refuse!("failures", "is above the window: the breaker would never open"));
-        }
         match Self::sized(size) {
             Ok(window) => window.with_failures(failures),
             Err(error) => Err(error),
         }
+    }
+
+    /// The calls that the window holds.
+    const fn most(&self) -> u32 {
+        self.size
     }
 
     /// Opens when at least `rate` of the last `size` calls took longer than `after`.
@@ -250,6 +255,12 @@ impl<const BUCKETS: usize> TimeBased<BUCKETS> {
             Ok(window) => window.with_failures(failures),
             Err(error) => Err(error),
         }
+    }
+
+    /// As many calls as come.
+    #[expect(clippy::unused_self, reason = "asked of any window")]
+    const fn most(&self) -> u32 {
+        u32::MAX
     }
 
     /// Opens when at least `rate` of the calls of the last `period` took longer than `after`.

@@ -78,6 +78,8 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(field(CountBased::<1>::new(HALF, 33).err()), Some("window"));
     assert_eq!(field(CountBased::<1>::of_failures(0, 5).err()), Some("failures"));
     assert_eq!(field(CountBased::<1>::of_failures(6, 5).err()), Some("failures"));
+    let window = CountBased::<1>::new(Ratio::percent(50), 5).expect("it makes sense");
+    assert_eq!(field(window.with_failures(6).err()), Some("failures"));
     assert_eq!(field(CountBased::<1>::of_slow(Ratio::ZERO, TEN_SECONDS, 5).err()), Some("slow_rate"));
     let calls = valid!(CountBased::<1>::new(HALF, 5));
     assert_eq!(field(calls.with_minimum_calls(0).err()), Some("minimum_calls"));
