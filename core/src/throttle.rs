@@ -189,9 +189,11 @@ impl Fresh for Requests {
 }
 
 impl Accumulate for Requests {
-    fn add(&mut self, other: &Self) {
-        self.requests = self.requests.saturating_add(other.requests);
-        self.accepts = self.accepts.saturating_add(other.accepts);
+    fn add(&mut self, other: &Self) -> bool {
+        let requests = self.requests.checked_add(other.requests);
+        let (Some(requests), Some(accepts)) = (requests, self.accepts.checked_add(other.accepts)) else { return false };
+        *self = Self { requests, accepts };
+        true
     }
 
     fn subtract(&mut self, other: &Self) {

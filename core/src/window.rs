@@ -136,8 +136,8 @@ fn get(plane: &[u32], index: u32) -> bool {
 
 /// What a [`TimeWindow`] sums up: any number of counters.
 pub trait Accumulate: Copy + Fresh {
-    /// These too, saturating.
-    fn add(&mut self, other: &Self);
+    /// These too; or nothing of them where they don't fit, and then false. So what is subtracted later is what was added.
+    fn add(&mut self, other: &Self) -> bool;
     /// Without these, which had been added before.
     fn subtract(&mut self, other: &Self);
 }
@@ -147,10 +147,13 @@ impl Fresh for Counts {
 }
 
 impl Accumulate for Counts {
-    fn add(&mut self, other: &Self) {
-        self.calls = self.calls.saturating_add(other.calls);
+    fn add(&mut self, other: &Self) -> bool {
+        let Some(calls) = self.calls.checked_add(other.calls) else { return false };
+        // Of each there are no more than calls.
         self.failures = self.failures.saturating_add(other.failures);
         self.slow = self.slow.saturating_add(other.slow);
+        self.calls = calls;
+        true
     }
 
     fn subtract(&mut self, other: &Self) {
@@ -183,11 +186,14 @@ impl<A: Accumulate, const BUCKETS: usize> TimeWindow<A, BUCKETS> {
         Self { buckets: [A::FRESH; BUCKETS], total: A::FRESH, newest: 0, ends: Instant::START }
     }
 
-    /// Takes something in at `now`, where a bucket is this long.
+    /// Takes something in at `now`, where a bucket is this long. A window that is full (of four billion calls) takes in nothing
+    /// more until its oldest bucket is gone, so that its rates stay those of what it has counted.
     pub fn add(&mut self, something: &A, length: Span, now: Instant) {
         self.advance(length, now);
-        self.total.add(something);
-        if let Some(bucket) = self.buckets.get_mut(self.newest) {
+        if self.total.add(something)
+            && let Some(bucket) = self.buckets.get_mut(self.newest)
+        {
+            // It fits: a bucket is a part of the total.
             bucket.add(something);
         }
     }

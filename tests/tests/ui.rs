@@ -10,6 +10,7 @@ fn misuse_does_not_compile_and_the_message_says_why() {
     cases.pass("ui/correct.rs");
     for case in [
         "a_permit_is_spent_once",
+        "a_bulkheads_permit_comes_back_once",
         "a_local_policy_is_not_for_a_static",
         "a_local_policy_is_not_for_another_thread",
         "attempts_are_not_zero",

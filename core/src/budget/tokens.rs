@@ -103,8 +103,10 @@ impl Fresh for Deposits {
 }
 
 impl Accumulate for Deposits {
-    fn add(&mut self, other: &Self) {
-        self.0 = self.0.saturating_add(other.0);
+    fn add(&mut self, other: &Self) -> bool {
+        let sum = self.0.checked_add(other.0);
+        self.0 = sum.unwrap_or(self.0);
+        sum.is_some()
     }
 
     fn subtract(&mut self, other: &Self) {

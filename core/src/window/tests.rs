@@ -181,3 +181,23 @@ impl<A: Accumulate, const BUCKETS: usize> TimeWindow<A, BUCKETS> {
         buckets.chain([self.ends.as_nanos()]).collect()
     }
 }
+
+#[test]
+fn a_window_that_is_full_keeps_its_rates() {
+    const BILLION: u32 = 1_000_000_000;
+    let at = |second: u64| Instant::from_millis(second * 1_000);
+    let mut window = TimeWindow::<Counts, 4>::new();
+    // A failure in a hundred; the last two buckets don't fit.
+    for second in 0..4 {
+        window.add(&counts(2 * BILLION, BILLION / 50, 0), SECOND, at(second));
+    }
+    for (second, calls) in [(3, 4 * BILLION), (4, 2 * BILLION), (5, 0)] {
+        let sum = window.sum(SECOND, at(second));
+        assert_eq!((sum.calls, sum.failures), (calls, calls / 100), "second {second}");
+    }
+    let mut filled = TimeWindow::<Counts, 4>::new();
+    filled.add(&counts(u32::MAX, 7, 0), SECOND, at(0));
+    filled.add(&counts(1, 1, 1), SECOND, at(1));
+    assert_eq!(filled.sum(SECOND, at(1)), counts(u32::MAX, 7, 0));
+    assert_eq!(filled.sum(SECOND, at(4)), Counts::default());
+}

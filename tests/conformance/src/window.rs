@@ -26,10 +26,15 @@ impl Fresh for Calls {
 }
 
 impl Accumulate for Calls {
-    fn add(&mut self, other: &Self) {
-        self.counts.add(&other.counts);
+    fn add(&mut self, other: &Self) -> bool {
+        let Some(took) = self.took.checked_add(other.took) else { return false };
+        if !self.counts.add(&other.counts) {
+            return false;
+        }
+        self.took = took;
+        // There are no more than calls.
         self.slow_failures = self.slow_failures.saturating_add(other.slow_failures);
-        self.took = self.took.saturating_add(other.took);
+        true
     }
 
     fn subtract(&mut self, other: &Self) {
