@@ -641,14 +641,13 @@ where
 
     #[inline]
     fn conclude(&self, settled: Settled, verdict: &Verdict, called: Called, transition: Option<Transition>) {
-        // First: of a change nobody else would learn, should the observer panic over the call.
-        self.tell(transition);
         match settled {
             Settled::Unrecorded => {}
             // Giving up late is no outcome.
             Settled::Late if verdict.outcome() != Outcome::Ignored => self.observer.called(Called::Late),
             _ => self.observer.called(called),
         }
+        self.tell(transition);
     }
 
     /// Reports for a ticket whose call was cancelled, panicked or was forgotten.

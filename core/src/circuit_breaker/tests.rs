@@ -1028,19 +1028,14 @@ fn metrics_only_reports_each_trip_once_and_never_rejects() {
     assert_eq!(breaker.state(), StateKind::MetricsOnly);
 }
 
-/// Panics over a call once it has been admitted, or once it has been reported.
-struct Touchy {
-    over: Called,
-    transitions: Recorder<Transition, 8>,
-}
+/// Panics over a call once it has been admitted.
+struct Touchy;
 
-impl Observer<Transition> for &Touchy {
-    fn observe(&self, event: &Transition) {
-        (&self.transitions).observe(event);
-    }
+impl Observer<Transition> for Touchy {
+    fn observe(&self, _: &Transition) {}
 
     fn called(&self, called: Called) {
-        assert_ne!(called, self.over, "touchy");
+        assert_ne!(called, Called::Admitted, "touchy");
     }
 }
 
@@ -1048,10 +1043,9 @@ impl Observer<Transition> for &Touchy {
 fn an_observer_that_panics_over_a_probe_does_not_keep_its_slot() {
     use core::panic::AssertUnwindSafe;
     use std::panic::catch_unwind;
-    let touchy = Touchy { over: Called::Admitted, transitions: Recorder::new() };
     let config = Config::new().with_trials(1, 1).validate().expect("it makes sense");
     let clock = ManualClock::new();
-    let breaker = CircuitBreaker::<Local, _, _>::with_observer(config, &touchy);
+    let breaker = CircuitBreaker::<Local, _, _>::with_observer(config, Touchy);
     breaker.half_open(&clock);
     for _ in 0..3 {
         assert!(catch_unwind(AssertUnwindSafe(|| breaker.try_acquire(&clock).map(drop))).is_err());
@@ -1062,18 +1056,6 @@ fn an_observer_that_panics_over_a_probe_does_not_keep_its_slot() {
         assert!(catch_unwind(AssertUnwindSafe(call)).is_err());
         assert_eq!(breaker.snapshot(&clock).probes, 0);
     }
-}
-
-#[test]
-fn a_change_is_told_of_though_the_observer_panics_over_the_call() {
-    use core::panic::AssertUnwindSafe;
-    use std::panic::catch_unwind;
-    let touchy = Touchy { over: Called::Recorded(Outcome::Failure), transitions: Recorder::new() };
-    let config = Config::new().with_trip(valid!(ConsecutiveFailures::new(1))).validate().expect("it makes sense");
-    let breaker = CircuitBreaker::<Local, _, _>::with_observer(config, &touchy);
-    let fail = || breaker.try_acquire(Instant::START).map(Permit::failure);
-    assert!(catch_unwind(AssertUnwindSafe(fail)).is_err());
-    assert_eq!(touchy.transitions.take().map(|event| event.to).collect::<Vec<_>>(), [StateKind::Open]);
 }
 
 #[test]
