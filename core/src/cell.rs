@@ -31,6 +31,13 @@ pub trait StateCell<S> {
     fn read<R>(&self, f: impl Fn(&S) -> R) -> R {
         self.update(|state| f(state))
     }
+
+    /// Looks at the state for an answer that one can do without: `None` if `f` gives none, and where it would take more than one
+    /// look at this moment. `f` may be shown a state that has never been, and then its answer is dropped.
+    #[inline]
+    fn glimpse<R>(&self, f: impl Fn(&S) -> Option<R>) -> Option<R> {
+        self.read(f)
+    }
 }
 
 /// A way to share states: maps a state to the cell that holds it, and says whether settings may be replaced meanwhile.
@@ -153,10 +160,11 @@ pub trait Packed: Copy + Fresh {
     /// The state as words. The tail is zero where [`has_tail`](Self::has_tail) says that there is none.
     fn pack(self) -> (u64, u64);
 
-    /// The state from its words.
+    /// The state from its words. It takes any, since a lock-free cell may see the head of one state and have no tail for it.
     fn unpack(head: u64, tail: u64) -> Self;
 
-    /// Whether a state with this head has anything in its tail. A tail may change only together with the head.
+    /// Whether a state with this head has anything in its tail. A tail may change only together with the head. Where states have
+    /// tails, a head with bit 63 set is to be one of them: then the cell is being changed.
     fn has_tail(head: u64) -> bool;
 }
 
@@ -389,5 +397,6 @@ mod tests {
         let cell = <RefCell<Count> as StateCell<Count>>::NEW;
         StateCell::update(&cell, |state| *state = Count(5));
         assert_eq!((cell.read(|state| *state), *cell.borrow()), (Count(5), Count(5)));
+        assert_eq!((cell.glimpse(|state| Some(*state)), cell.glimpse(|_| None::<Count>)), (Some(Count(5)), None));
     }
 }

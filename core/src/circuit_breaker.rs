@@ -527,8 +527,7 @@ where
     #[inline]
     fn admit(&self, clock: &impl Clock) -> Result<Ticket, Rejected> {
         // The healthy path only reads: one load, no clock.
-        let stamp = self.cell.read(State::stamp);
-        if stamp.admits_all() {
+        if let Some(stamp) = self.cell.glimpse(|state| state.stamp().admits_all().then_some(state.stamp())) {
             return Ok(Ticket::new(stamp, self.start(clock)));
         }
         // In parts, so that the healthy path's ticket needs no place in memory and stays in registers.
@@ -573,14 +572,15 @@ where
     }
 
     #[inline]
-    fn settle(&self, ticket: Ticket, verdict: Verdict, clock: &impl Clock) {
+    fn settle(&self, ticket: Ticket, verdict: &Verdict, clock: &impl Clock) {
         let (unmoved, now) = self.configured(|config| {
             let limit = config.trip.slow_after();
             let now = (limit != Span::MAX).then(|| clock.now());
             let slow = verdict.is_slow() || now.is_some_and(|now| ticket.took(now) > limit);
             let good = verdict.outcome() == Outcome::Success && !slow && !verdict.opens();
             // Most often there is nothing to write: a success changes nothing while all is well.
-            (good && self.cell.read(|state| state.is_unmoved_by_success(config, ticket)), now)
+            let unmoved = |state: &State<T::Meter>| state.is_unmoved_by_success(config, ticket).then_some(());
+            (good && self.cell.glimpse(unmoved).is_some(), now)
         });
         let called = Called::Recorded(verdict.outcome());
         if unmoved {
@@ -596,22 +596,22 @@ where
     /// `called` is what the observer is told of a report that counts. Where the clock has been read, it is an instant: any
     /// clock will do, so that a chip has the code once.
     #[inline(never)]
-    fn record(&self, ticket: Ticket, verdict: Verdict, called: Called, clock: &impl Clock) {
+    fn record(&self, ticket: Ticket, verdict: &Verdict, called: Called, clock: &impl Clock) {
         self.configured(|config| {
             let timed = config.trip.slow_after() != Span::MAX && verdict.outcome() != Outcome::Ignored;
             let (mut now, stamp) = (timed.then(|| clock.now()), ticket.stamp());
             let took = now.map_or(Span::ZERO, |now| ticket.took(now));
             // Most often the breaker is closed and stays so: that needs no event, and the time only where that counts.
             let glance = loop {
-                match self.cell.update(|state| state.glance(config, stamp, &verdict, took, now)) {
+                match self.cell.update(|state| state.glance(config, stamp, verdict, took, now)) {
                     Glance::When if now.is_none() => now = Some(clock.now()),
                     glance => break glance,
                 }
             };
             match glance {
                 Glance::Done => self.observer.called(called),
-                Glance::Late => self.conclude(Settled::Late, &verdict, called, None),
-                Glance::When | Glance::NotYet => self.record_change(stamp, &verdict, took, now, called, clock),
+                Glance::Late => self.conclude(Settled::Late, verdict, called, None),
+                Glance::When | Glance::NotYet => self.record_change(stamp, verdict, took, now, called, clock),
             }
         });
     }
@@ -664,9 +664,9 @@ where
     #[inline]
     fn give_up(&self, ticket: Ticket, failed: bool, clock: &impl Clock) {
         if failed {
-            self.record(ticket, Verdict::TRANSIENT, Called::Recorded(Outcome::Failure), clock);
+            self.record(ticket, &Verdict::TRANSIENT, Called::Recorded(Outcome::Failure), clock);
         } else {
-            self.record(ticket, Verdict::IGNORED, Called::Abandoned, clock);
+            self.record(ticket, &Verdict::IGNORED, Called::Abandoned, clock);
         }
     }
 
@@ -865,25 +865,31 @@ where
     /// The call succeeded.
     #[inline]
     pub fn success(self) {
-        self.record(Verdict::SUCCESS);
+        self.spend(&Verdict::SUCCESS);
     }
 
     /// The call failed.
     #[inline]
     pub fn failure(self) {
-        self.record(Verdict::TRANSIENT);
+        self.spend(&Verdict::TRANSIENT);
     }
 
     /// The call says nothing about the dependency: the slot comes back and nothing is counted.
     #[inline]
     pub fn ignore(self) {
-        self.record(Verdict::IGNORED);
+        self.spend(&Verdict::IGNORED);
     }
 
     /// Reports a classifier's verdict. A retry-after hint makes the open period that it begins at least that long,
     /// and a verdict that [opens](Verdict::opens) begins one whatever the condition says.
     #[inline]
     pub fn record(self, verdict: Verdict) {
+        self.spend(&verdict);
+    }
+
+    // By reference: those above are constants, and need no place on the stack.
+    #[inline]
+    fn spend(self, verdict: &Verdict) {
         // Spent: there is nothing left to drop.
         let permit = ManuallyDrop::new(self);
         permit.breaker.settle(permit.ticket, verdict, &permit.clock);

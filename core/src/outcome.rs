@@ -1,5 +1,6 @@
 //! What became of an attempt, and who decides what counts as a failure.
 
+use core::fmt;
 use core::time::Duration;
 
 use crate::time::Span;
@@ -17,42 +18,46 @@ pub enum Outcome {
 }
 
 /// A classifier's answer: what the attempt counts as, whether another one makes sense, and when.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Verdict {
-    outcome: Outcome,
-    flags: u8,
-    // What a retry costs a quota that has several prices; 0 is the quota's own.
-    cost: u16,
+    // Outcome, flags and what a retry costs a quota that has several prices (0 is the quota's own). One word for them, and a verdict
+    // travels in registers.
+    word: u32,
     // Zero where there is none.
     hint: Span,
 }
 
-const RETRYABLE: u8 = 1;
-const SLOW: u8 = 1 << 1;
-const OPENS: u8 = 1 << 2;
+/// The lowest byte, which a small chip takes out without a mask.
+const OUTCOME: u32 = 0xFF;
+const FAILURE: u32 = 1;
+const IGNORED: u32 = 2;
+const RETRYABLE: u32 = 1 << 8;
+const SLOW: u32 = 1 << 9;
+const OPENS: u32 = 1 << 10;
 /// The hint is the delay, and not only a lower bound of it.
-const EXACT: u8 = 1 << 3;
-const THROTTLED: u8 = 1 << 4;
+const EXACT: u32 = 1 << 11;
+const THROTTLED: u32 = 1 << 12;
 /// There is a hint, and it is a lower bound.
-const HINTED: u8 = 1 << 5;
+const HINTED: u32 = 1 << 13;
+/// Above the rest: what a retry costs.
+const COST: u32 = 16;
 
 impl Verdict {
     /// A success.
-    pub const SUCCESS: Self = Self::of(Outcome::Success, false);
+    pub const SUCCESS: Self = Self::of(0);
     /// A failure that another attempt may mend.
-    pub const TRANSIENT: Self = Self::of(Outcome::Failure, true);
+    pub const TRANSIENT: Self = Self::of(FAILURE | RETRYABLE);
     /// A failure that no further attempt will mend.
-    pub const PERMANENT: Self = Self::of(Outcome::Failure, false);
+    pub const PERMANENT: Self = Self::of(FAILURE);
     /// Neither success nor failure of the dependency; not retried.
-    pub const IGNORED: Self = Self::of(Outcome::Ignored, false);
+    pub const IGNORED: Self = Self::of(IGNORED);
 
-    const fn of(outcome: Outcome, retryable: bool) -> Self {
-        Self { outcome, flags: if retryable { RETRYABLE } else { 0 }, cost: 0, hint: Span::ZERO }
+    const fn of(word: u32) -> Self {
+        Self { word, hint: Span::ZERO }
     }
 
-    const fn flagged(mut self, flag: u8, set: bool) -> Self {
-        self.flags = if set { self.flags | flag } else { self.flags & !flag };
+    const fn flagged(mut self, flag: u32, set: bool) -> Self {
+        self.word = if set { self.word | flag } else { self.word & !flag };
         self
     }
 
@@ -73,10 +78,8 @@ impl Verdict {
         self.hinted(Span::of(delay), EXACT)
     }
 
-    const fn hinted(mut self, hint: Span, flag: u8) -> Self {
-        self.hint = hint;
-        self.flags = self.flags & !(EXACT | HINTED) | flag;
-        self
+    const fn hinted(self, hint: Span, flag: u32) -> Self {
+        Self { word: self.word & !(EXACT | HINTED) | flag, hint }
     }
 
     /// The same verdict, retryable or not.
@@ -109,44 +112,51 @@ impl Verdict {
     /// default, is the quota's own price.
     #[must_use]
     pub const fn with_cost(mut self, cost: u16) -> Self {
-        self.cost = cost;
+        self.word = self.word & ((1 << COST) - 1) | (cost as u32) << COST;
         self
     }
 
     /// What the attempt counts as.
     #[must_use]
     pub const fn outcome(&self) -> Outcome {
-        self.outcome
+        match self.word & OUTCOME {
+            0 => Outcome::Success,
+            FAILURE => Outcome::Failure,
+            _ => Outcome::Ignored,
+        }
     }
 
     /// Whether another attempt makes sense.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        self.flags & RETRYABLE != 0
+        self.word & RETRYABLE != 0
     }
 
     /// Whether the classifier called the call slow.
     #[must_use]
     pub const fn is_slow(&self) -> bool {
-        self.flags & SLOW != 0
+        self.word & SLOW != 0
     }
 
     /// Whether it opens a circuit breaker by itself.
     #[must_use]
     pub const fn opens(&self) -> bool {
-        self.flags & OPENS != 0
+        self.word & OPENS != 0
     }
 
     /// Whether the dependency said that there are too many requests.
     #[must_use]
     pub const fn is_throttled(&self) -> bool {
-        self.flags & THROTTLED != 0
+        self.word & THROTTLED != 0
     }
 
     /// What a retry costs, where the classifier said so.
     #[must_use]
     pub const fn cost(&self) -> Option<u16> {
-        if self.cost == 0 { None } else { Some(self.cost) }
+        match (self.word >> COST) as u16 {
+            0 => None,
+            cost => Some(cost),
+        }
     }
 
     /// The delay before the next attempt, where the classifier said exactly that.
@@ -159,7 +169,7 @@ impl Verdict {
     }
 
     pub(crate) const fn exact_delay(&self) -> Option<Span> {
-        if self.flags & EXACT != 0 { Some(self.hint) } else { None }
+        if self.word & EXACT != 0 { Some(self.hint) } else { None }
     }
 
     /// When the server asked to come back, if it did.
@@ -172,13 +182,44 @@ impl Verdict {
     }
 
     pub(crate) const fn hint(&self) -> Option<Span> {
-        if self.flags & HINTED != 0 { Some(self.hint) } else { None }
+        if self.word & HINTED != 0 { Some(self.hint) } else { None }
     }
 
     /// The lower bound that the server asked for; zero where it did not.
     #[inline]
     pub(crate) const fn hint_or_zero(&self) -> Span {
-        if self.flags & EXACT != 0 { Span::ZERO } else { self.hint }
+        if self.word & EXACT != 0 { Span::ZERO } else { self.hint }
+    }
+}
+
+impl fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Verdict");
+        debug.field("outcome", &self.outcome()).field("retryable", &self.is_retryable());
+        debug.field("slow", &self.is_slow()).field("opens", &self.opens()).field("throttled", &self.is_throttled());
+        debug
+            .field("cost", &self.cost())
+            .field("delay", &self.delay())
+            .field("retry_after", &self.retry_after())
+            .finish()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Verdict {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "Verdict {{ outcome: {}, retryable: {}, slow: {}, opens: {}, throttled: {}, cost: {}, delay: {}, retry_after: {} }}",
+            self.outcome(),
+            self.is_retryable(),
+            self.is_slow(),
+            self.opens(),
+            self.is_throttled(),
+            self.cost(),
+            self.exact_delay(),
+            self.hint(),
+        );
     }
 }
 

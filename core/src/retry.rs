@@ -49,10 +49,10 @@ use crate::backoff::Backoff;
 use crate::budget::{Open, RetryBudget};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::executor::Executor;
-use crate::failure::{Failure, Stop};
+use crate::failure::{Failure, Rejected, Stop};
 use crate::observe::Observer;
 use crate::outcome::{Outcome, Verdict};
-use crate::pipeline::{Answer, Layer, Next, Part, Role, Scope};
+use crate::pipeline::{Answer, Deadline, Layer, Next, Part, Role, Scope};
 use crate::time::{Instant, Span};
 use crate::timeout::poll_deadline;
 
@@ -304,16 +304,15 @@ impl<T, E, X: Executor, O: Observer<Retrying>, B: RetryBudget> Layer<T, E, X> fo
         let scope = scope.with_begun(self.budget.id());
         loop {
             if let Some(resume) = this.progress.resume {
-                // "At once" is at once: a timer would take a tick for it.
-                if this.sleep.is_some() || executor.now() < resume {
-                    ready!(poll_deadline(this.sleep.as_mut(), resume, executor, cx));
-                }
-                this.progress.resume = None;
-                // The sleep may have ended late.
-                let ends = this.deadline.unwrap_or(Instant::MAX).min(scope.deadline().from(resume));
-                if executor.now() >= ends
-                    && let Some(last) = this.last.take()
-                {
+                let late = ready!(self.wait(
+                    resume,
+                    this.progress,
+                    this.deadline,
+                    this.sleep.as_mut(),
+                    (executor, scope.deadline()),
+                    cx
+                ));
+                if late && let Some(last) = this.last.take() {
                     self.end(this.spent, Outcome::Failure);
                     return Poll::Ready(finish(last, this.progress, this.deadline, Stop::Deadline));
                 }
@@ -333,7 +332,9 @@ impl<T, E, X: Executor, O: Observer<Retrying>, B: RetryBudget> Layer<T, E, X> fo
                 return Poll::Ready(answer);
             }
             let last = this.last.take();
-            match self.resume_at(&answer, this.progress, this.deadline, this.spent, scope) {
+            let rejected = answer.result.as_ref().err().and_then(Failure::rejected);
+            let ended = (answer.verdict, rejected);
+            match self.resume_at(ended, this.progress, this.deadline, this.spent, (executor, scope.deadline())) {
                 Ok(at) => {
                     self.observer.observe(&Retrying { attempt: this.progress.attempt, at });
                     this.progress.resume = Some(at);
@@ -371,27 +372,47 @@ impl<O, B: RetryBudget> RetryPolicy<O, B> {
         }
     }
 
-    /// When the attempt after this answer starts, or why there is none.
-    fn resume_at<T, E, X: Executor>(
+    /// Waits for the next attempt to begin, and says whether that is too late.
+    #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
+    fn wait<X: Executor>(
         &self,
-        answer: &Answer<T, E>,
+        resume: Instant,
+        progress: &mut Progress,
+        deadline: &Option<Instant>,
+        sleep: Pin<&mut Option<X::Sleep>>,
+        (executor, outer): (&X, Deadline),
+        cx: &mut Context<'_>,
+    ) -> Poll<bool> {
+        // "At once" is at once: a timer would take a tick for it.
+        if sleep.is_some() || executor.now() < resume {
+            ready!(poll_deadline(sleep, resume, executor, cx));
+        }
+        progress.resume = None;
+        // The sleep may have ended late.
+        let ends = deadline.unwrap_or(Instant::MAX).min(outer.from(resume));
+        Poll::Ready(executor.now() >= ends)
+    }
+
+    /// When the attempt after this answer starts, or why there is none.
+    #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
+    fn resume_at<X: Executor>(
+        &self,
+        (verdict, rejected): (Verdict, Option<Rejected>),
         progress: &mut Progress,
         deadline: &mut Option<Instant>,
         spent: &mut Option<B::Spent>,
-        scope: Scope<'_, X>,
+        (executor, outer): (&X, Deadline),
     ) -> Result<Instant, Stop> {
-        let rejected = answer.result.as_ref().err().and_then(Failure::rejected);
         if rejected.is_some() && !self.config.rejections {
             return Err(Stop::Rejected);
         }
-        let verdict = answer.verdict.with_retryable(rejected.is_some() || answer.verdict.is_retryable());
+        let verdict = verdict.with_retryable(rejected.is_some() || verdict.is_retryable());
         if let Some(stop) = self.stops(progress.attempt, verdict) {
             return Err(stop);
         }
-        let executor = scope.executor();
         let now = executor.now();
         let ends = *deadline.get_or_insert_with(|| now.after(self.config.total));
-        let ends = ends.min(scope.deadline().from(now));
+        let ends = ends.min(outer.from(now));
         progress.previous = self.next_delay(progress.attempt, verdict, progress.previous, executor.random());
         let at = now.after(progress.previous);
         let at = rejected.and_then(|rejected| rejected.retry_at()).map_or(at, |free| at.max(free));

@@ -150,6 +150,8 @@ impl<T, E, X: Executor> Layer<T, E, X> for Timeout {
 
 /// Waits for a deadline: arms the timer at the first call, and reads the clock again when the timer fires, since a timer may
 /// be early. [`Instant::MAX`] is never and arms nothing.
+// Apart from those who wait, so that a call that need not wait is a short one; and so that there is one for all of them.
+#[cfg_attr(target_pointer_width = "64", cold, inline(never))]
 pub(crate) fn poll_deadline<X: Executor>(
     mut sleep: Pin<&mut Option<X::Sleep>>,
     deadline: Instant,

@@ -23,6 +23,7 @@ impl Waiting {
     pub(super) const NOT_YET: Self = Self { place: None, until: Instant::MAX };
 
     /// Takes permits or joins the queue, then waits until served. The deadline is armed once there is something to wait for.
+    #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
     pub(super) fn poll<K, Q, X>(
         &mut self,
         bulkhead: &Bulkhead<K, Q>,

@@ -71,7 +71,8 @@ where
         }
         let answer = ready!(next.poll(this.inner, scope, cx));
         if let Some(ticket) = this.ticket.take() {
-            self.settle(ticket, answer.verdict, scope.executor());
+            // Of a copy, so that the answer itself need not be in memory.
+            self.settle(ticket, &{ answer.verdict }, scope.executor());
         }
         Poll::Ready(answer)
     }

@@ -266,9 +266,10 @@ impl<M: Meter> State<M> {
     /// Whether a success that was not slow changes nothing: a breaker that counts, in full health.
     #[inline]
     pub(super) fn is_unmoved_by_success<T: Copy + Trip<Meter = M>>(&self, config: &Config<T>, ticket: Ticket) -> bool {
-        // Within a dry run the phase may have changed since. That takes the longer way, and no harm is done.
-        ticket.stamp == self.stamp
-            && self.stamp.phase() <= Phase::METRICS_ONLY_MET
+        // The phase first: the lock-free cell has looked at it too, and then that is one comparison. Within a dry run it may have
+        // changed since. That takes the longer way, and no harm is done.
+        self.stamp.phase() <= Phase::METRICS_ONLY_MET
+            && ticket.stamp == self.stamp
             && config.trip.is_healthy(&self.meter)
     }
 
@@ -602,6 +603,6 @@ impl<M: PackedMeter> Packed for State<M> {
 
     #[inline]
     fn has_tail(head: u64) -> bool {
-        head >> (trip::BITS + GENERATION) >= u64::from(Phase::OPEN.0)
+        head >= u64::from(Stamp::new(Phase::OPEN, 0).0) << trip::BITS
     }
 }

@@ -153,7 +153,7 @@ impl Packed for Pair {
         if head % 8 == 1 {
             (0..40).for_each(|_| core::hint::spin_loop());
         }
-        head & Self::HAS_TAIL != 0
+        head & (Self::HAS_TAIL | CLAIMED) != 0
     }
 }
 
@@ -232,6 +232,19 @@ fn who_finds_the_cell_claimed_waits_for_the_new_state() {
         assert_eq!(left, seen);
         from.enter_next();
     }
+}
+
+#[test]
+fn a_glimpse_sees_what_takes_one_look_and_waits_for_nothing() {
+    let cell = <AtomicCell<Pair> as StateCell<Pair>>::NEW;
+    let glimpse = |wanted: bool| cell.glimpse(|state| wanted.then_some(state.generation));
+    assert_eq!((glimpse(true), glimpse(false)), (Some(0), None));
+    // With a tail, which takes another look.
+    cell.update(Pair::enter_next);
+    assert_eq!((glimpse(true), cell.read(|state| state.generation)), (None, 1));
+    // As a writer leaves it that was preempted in the middle of a change.
+    cell.head.store(CLAIMED, Ordering::Relaxed);
+    assert_eq!(glimpse(true), None);
 }
 
 #[test]

@@ -39,7 +39,8 @@ impl Packed for Count {
     }
 
     fn has_tail(head: u64) -> bool {
-        head % 2 == 1
+        // Or the cell is being changed.
+        head % 2 == 1 || head >> 63 == 1
     }
 }
 
