@@ -817,6 +817,10 @@ where
 /// [`Abandoned`] says.
 ///
 /// Leaking it (`mem::forget`) occupies a half-open slot until the half-open deadline.
+///
+/// A permit that was given in a state before the present one is late, and its report changes nothing; unless meanwhile there have been
+/// exactly 4,096 changes, or a multiple, since the [generation](Transition::generation) wraps. With the default periods that takes a day
+/// and a half of one call.
 #[must_use = "a permit that is dropped at once is an abandoned call"]
 pub struct Permit<'a, K, T, O, C>
 where

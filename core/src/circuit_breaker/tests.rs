@@ -15,6 +15,7 @@ use crate::testing::{ManualClock, Recorder, Script, Step, VirtualExecutor};
 use crate::{Classify, ErrIsFailure, Executor, Pipeline, Ratio, Rng, valid};
 
 mod exhaustive;
+mod faults;
 mod oracle;
 mod table;
 

@@ -201,3 +201,44 @@ fn a_window_that_is_full_keeps_its_rates() {
     assert_eq!(filled.sum(SECOND, at(1)), counts(u32::MAX, 7, 0));
     assert_eq!(filled.sum(SECOND, at(4)), Counts::default());
 }
+
+#[test]
+fn after_a_century_of_silence_each_bucket_is_cleared_once_and_no_more() {
+    use core::cell::Cell;
+    use std::thread_local;
+
+    thread_local!(static CLEARED: Cell<u32> = const { Cell::new(0) });
+
+    /// Counts how often something is taken away.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    struct Watched(u32);
+
+    impl Fresh for Watched {
+        const FRESH: Self = Self(0);
+    }
+
+    impl Accumulate for Watched {
+        fn add(&mut self, other: &Self) -> bool {
+            self.0 += other.0;
+            true
+        }
+
+        fn subtract(&mut self, other: &Self) {
+            CLEARED.set(CLEARED.get() + 1);
+            self.0 -= other.0;
+        }
+    }
+
+    // The shortest bucket there is: three billion billion of them pass.
+    let bucket = Span::from_nanos(1);
+    let century = Instant::from_nanos(100 * 365 * 86_400 * 1_000_000_000);
+    let mut window = TimeWindow::<Watched, 10>::new();
+    for nanos in 0..10 {
+        window.add(&Watched(1), bucket, Instant::from_nanos(nanos));
+    }
+    assert_eq!(window.sum(bucket, Instant::from_nanos(9)), Watched(10));
+    CLEARED.set(0);
+    window.add(&Watched(3), bucket, century);
+    assert_eq!(window.sum(bucket, century), Watched(3));
+    assert!((1..=10).contains(&CLEARED.get()), "{} buckets were cleared", CLEARED.get());
+}

@@ -116,7 +116,7 @@ impl AverageOfCalls {
         }
     }
 
-    /// Judges from so many calls on: 65,535 at most.
+    /// Judges from so many calls on: 65,535 at most. Until that many have come, the breaker never opens.
     #[must_use]
     pub const fn with_minimum_calls(mut self, calls: u16) -> Self {
         self.minimum_calls = calls;
@@ -222,7 +222,7 @@ impl AverageOverTime {
         }
     }
 
-    /// Judges from so many calls on, of those that still weigh.
+    /// Judges from so many calls on, of those that still weigh. With a minimum above what comes in the time, the breaker never opens.
     #[must_use]
     pub const fn with_minimum_calls(mut self, calls: u32) -> Self {
         self.minimum_calls = calls;

@@ -283,7 +283,7 @@ impl<const BUCKETS: usize> TimeBased<BUCKETS> {
 
     thresholds!();
 
-    /// Judges rates from so many calls on.
+    /// Judges rates from so many calls on. With a minimum above what comes within the period, the breaker never opens.
     ///
     /// # Errors
     /// Zero.
