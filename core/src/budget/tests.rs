@@ -122,6 +122,21 @@ fn every_failure_takes_one_token_of_a_throttle_however_its_call_goes_on() {
 }
 
 #[test]
+fn a_call_that_another_attempt_could_have_mended_counts_as_a_failure_and_any_other_as_nothing() {
+    let tokens = |attempts, verdict: Verdict| {
+        let budget = Throttle::new(valid!(RetryThrottleConfig::new().with_max_tokens(9).validate()));
+        let executor = VirtualExecutor::new();
+        let pipeline = Pipeline::new(&executor)
+            .layer(RetryPolicy::with_budget(retries(attempts), (), &budget))
+            .classify(move |_: Result<&(), &()>| verdict);
+        assert_eq!(executor.run(pipeline.call(async |_| Err(()))).map(|result| result.is_err()), Ok(true));
+        budget.thousandths() / 1_000
+    };
+    assert_eq!([1, 2, 3].map(|attempts| tokens(attempts, MENDABLE)), [8, 7, 6], "each attempt");
+    assert_eq!(tokens(3, Verdict::PERMANENT), 9);
+}
+
+#[test]
 fn of_the_calls_in_flight_so_many_may_be_retries_and_all_counts_come_back() {
     for seed in 0..60 {
         let mut rng = Rng::new(seed);

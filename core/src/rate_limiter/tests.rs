@@ -229,6 +229,8 @@ fn the_end_of_time_overflows_nothing() {
         let _ = limiter.try_acquire(&Instant::MAX);
         let _ = (limiter.available(&Instant::MAX), limiter.available(&Instant::START));
     }
+    let last = Instant::from_nanos(Arrival::LAST - 1_000_000_000);
+    assert!(self::limiter(Config::new(1, Duration::from_secs(1))).try_acquire(&last).is_ok(), "the last call there is");
     assert_eq!(Arrival::FRESH.pack(), (0, 0));
     assert!(limiter.arrival.get().0 <= Arrival::LAST);
 }
