@@ -992,3 +992,11 @@ fn the_jitter_of_a_gradient_goes_by_all_of_the_time() {
         assert_eq!(intervals.len(), 20, "of bits {shift} and above");
     }
 }
+
+#[test]
+fn a_gradient_goes_on_to_follow_the_calls_when_the_clock_has_stepped_back() {
+    let mut alone = measured(gradient(), (3, 9, 1_000), 5);
+    assert_eq!(alone.timeout_at(10_000), 9);
+    alone.took_at(100, 5, 9);
+    assert_eq!(alone.timeout_at(200), 12, "not in ten seconds only");
+}

@@ -340,6 +340,13 @@ fn a_queue_holds_so_many_permits_and_nobody_for_longer_than_the_longest_wait() {
     limiter.reserve(1, Duration::ZERO, &Instant::START).map(Reservation::commit).expect("it is there");
     let rejected = limiter.reserve(1, ms(99), &Instant::START).map(drop).expect_err("a millisecond later");
     assert_eq!((rejected.reason(), rejected.retry_at()), (Reason::RateExceeded, Some(Instant::from_millis(100))));
+    // The last place, and none at all.
+    for places in [1, 0] {
+        let limiter = self::limiter(Config::new(1, ms(100)).with_queue(places, ms(1_000)));
+        limiter.reserve(1, Duration::ZERO, &Instant::START).map(Reservation::commit).expect("it is there");
+        let rejected = limiter.reserve(1, ms(99), &Instant::START).map(drop).expect_err("a millisecond later");
+        assert_eq!(rejected.reason(), Reason::RateExceeded, "{places} places");
+    }
 }
 
 #[test]
