@@ -100,3 +100,17 @@ macro_rules! valid {
         }
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_which_field_and_why() {
+        let error: ConfigError = refuse!("permits", "is zero");
+        assert_eq!((error.field(), error.problem()), ("permits", "is zero"));
+        assert_eq!((error.message(), error.to_string().as_str()), ("`permits` is zero", "`permits` is zero"));
+    }
+}

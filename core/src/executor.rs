@@ -29,3 +29,19 @@ impl<X: Executor + ?Sized> Executor for &X {
         (**self).random()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::VirtualExecutor;
+
+    #[test]
+    fn behind_a_reference_it_is_the_same_executor() {
+        fn draw<X: Executor>(executor: &X) -> [u32; 3] {
+            [(); 3].map(|()| executor.random())
+        }
+        let [one, other] = [(); 2].map(|()| VirtualExecutor::<1>::seeded(1));
+        let (executor, reference) = (&other, &&one);
+        assert_eq!(draw(&reference), draw(&executor));
+    }
+}

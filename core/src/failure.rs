@@ -275,3 +275,67 @@ impl<E: core::error::Error + 'static> core::error::Error for Failure<E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::error::Error;
+    use std::io;
+    use std::string::ToString;
+
+    use super::*;
+
+    const REJECTED: Rejected = Rejected::new(Policy::Bulkhead, Reason::Full);
+    const LATE: TimedOut = TimedOut::new(Span::from_nanos(1_000_000_000), Instant::START);
+
+    fn failure(cause: Cause<&'static str>, stop: Stop) -> Failure<&'static str> {
+        Failure { cause, attempts: 3, stop: Some(stop) }
+    }
+
+    #[test]
+    fn a_failure_says_what_happened_and_why_it_was_not_tried_again() {
+        let text = |stop| failure(Cause::Inner("no route"), stop).to_string();
+        assert_eq!(text(Stop::Attempts), "no route (gave up after 3 attempts)");
+        assert_eq!(text(Stop::Deadline), "no route (out of time after 3 attempts)");
+        assert_eq!(text(Stop::Budget), "no route (no budget for a retry after 3 attempts)");
+        assert_eq!(text(Stop::Rejected), "no route (not tried again after 3 attempts: rejected)");
+        assert_eq!(text(Stop::NotRetryable), "no route");
+        let full = "rejected: all permits of the bulkhead are in use";
+        assert_eq!(failure(Cause::Rejected(REJECTED), Stop::Rejected).to_string(), full, "not said twice");
+        assert_eq!(Failure::<&str>::from(REJECTED).to_string(), full);
+        assert_eq!(Failure::<&str>::from(LATE).to_string(), "timed out after 1s");
+    }
+
+    #[test]
+    fn a_rejection_says_who_rejected_and_why() {
+        let text = |policy, reason| Rejected::new(policy, reason).to_string();
+        assert_eq!(text(Policy::CircuitBreaker, Reason::Open), "rejected: the circuit breaker is open");
+        assert_eq!(text(Policy::RateLimiter, Reason::RateExceeded), "rejected: the rate limit is exceeded");
+    }
+
+    #[test]
+    fn the_chain_of_errors_goes_on_below_the_operations_own() {
+        #[derive(Debug)]
+        struct Outer(io::Error);
+        impl fmt::Display for Outer {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("outer")
+            }
+        }
+        impl Error for Outer {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let failure = Failure::new(Cause::Inner(Outer(io::ErrorKind::NotFound.into())));
+        assert_eq!(failure.source().map(ToString::to_string), Some("entity not found".into()));
+        assert!(Failure::<Outer>::from(REJECTED).source().is_none());
+    }
+
+    #[test]
+    fn a_failure_is_one_of_three() {
+        let of = |failure: &Failure<&str>| (failure.inner().is_some(), failure.is_rejected(), failure.is_timed_out());
+        assert_eq!(of(&Failure::new(Cause::Inner("no route"))), (true, false, false));
+        assert_eq!(of(&REJECTED.into()), (false, true, false));
+        assert_eq!(of(&LATE.into()), (false, false, true));
+    }
+}

@@ -182,6 +182,7 @@ mod tests {
             assert_eq!(scale(value, by, over), u32::try_from(exact).unwrap_or(u32::MAX), "{value} · {by} / {over}");
         }
         assert_eq!(scale(1_000, 10_000_000_000, 50_000_000_000), 200, "above 32 bits, where nothing is lost");
+        assert_eq!(scale(u32::MAX, 1 << 40, 1 << 50), u32::MAX >> 10);
         assert_eq!((scale(1, 1, 0), scale(0, u64::MAX, 1), scale(7, u64::MAX, u64::MAX)), (u32::MAX, 0, 7));
     }
 

@@ -62,3 +62,14 @@ impl<Event, F: Fn(&Event)> Observer<Event> for F {
         self(event);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_takes_no_note_and_whoever_says_nothing_does() {
+        assert!(!Observer::<u32>::listens(&()));
+        assert!(Observer::<u32>::listens(&|_: &u32| ()));
+    }
+}

@@ -250,3 +250,52 @@ impl<T, E, F: Fn(Result<&T, &E>) -> Verdict> Classify<T, E> for F {
         self(result)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn flags(verdict: Verdict) -> [bool; 4] {
+        [verdict.is_retryable(), verdict.is_slow(), verdict.opens(), verdict.is_throttled()]
+    }
+
+    fn waits(verdict: Verdict) -> [Option<Duration>; 2] {
+        [verdict.delay(), verdict.retry_after()]
+    }
+
+    #[test]
+    fn each_thing_said_of_a_verdict_leaves_the_others_as_they_are() {
+        assert_eq!(flags(Verdict::SUCCESS), [false; 4]);
+        assert_eq!(flags(Verdict::SUCCESS.with_retryable(true)), [true, false, false, false]);
+        assert_eq!(flags(Verdict::SUCCESS.with_slow()), [false, true, false, false]);
+        assert_eq!(flags(Verdict::SUCCESS.with_opening()), [false, false, true, false]);
+        assert_eq!(flags(Verdict::SUCCESS.with_throttled()), [false, false, false, true]);
+        assert_eq!(flags(Verdict::PERMANENT.with_retryable(false)), [false; 4]);
+        let all = Verdict::TRANSIENT.with_slow().with_opening().with_throttled().with_retry_after(SECOND).with_cost(7);
+        assert_eq!((flags(all), waits(all), all.cost()), ([true; 4], [None, Some(SECOND)], Some(7)));
+        let permanent = all.with_retryable(false);
+        assert_eq!((flags(permanent), waits(permanent)), ([false, true, true, true], [None, Some(SECOND)]));
+        assert_eq!((permanent.outcome(), permanent.cost()), (Outcome::Failure, Some(7)));
+    }
+
+    #[test]
+    fn of_a_delay_and_a_hint_the_last_counts() {
+        let (delay, hint) = (SECOND, SECOND * 2);
+        let verdict = Verdict::PERMANENT.with_slow();
+        assert_eq!(waits(verdict), [None, None]);
+        for (verdict, expected, least) in [
+            (verdict.with_delay(delay), [Some(delay), None], Span::ZERO),
+            (verdict.with_retry_after(hint), [None, Some(hint)], Span::of(hint)),
+            (verdict.with_retry_after(hint).with_delay(delay), [Some(delay), None], Span::ZERO),
+            (verdict.with_delay(delay).with_retry_after(hint), [None, Some(hint)], Span::of(hint)),
+            (verdict.with_delay(delay).with_retry_after(Duration::MAX), [None, None], Span::ZERO),
+            (verdict.with_delay(Duration::ZERO), [Some(Duration::ZERO), None], Span::ZERO),
+            (verdict.with_retry_after(Duration::ZERO), [None, Some(Duration::ZERO)], Span::ZERO),
+        ] {
+            assert_eq!((waits(verdict), verdict.hint_or_zero()), (expected, least));
+            assert_eq!(flags(verdict), [false, true, false, false]);
+        }
+    }
+}

@@ -76,6 +76,8 @@ impl fmt::Display for Ratio {
 
 #[cfg(test)]
 mod tests {
+    use std::string::ToString;
+
     use super::*;
 
     #[test]
@@ -86,6 +88,12 @@ mod tests {
         assert!(!Ratio::basis_points(3334).reached_by(1, 3));
         assert!(!Ratio::ZERO.reached_by(0, 0));
         assert!(Ratio::ONE.reached_by(u32::MAX, u32::MAX));
+    }
+
+    #[test]
+    fn a_ratio_is_printed_in_percent_with_as_many_places_as_it_has() {
+        let texts = [0, 1, 10, 100, 1_250, 1_225, 1_205, 10_000, 25_000].map(|points| Ratio(points).to_string());
+        assert_eq!(texts, ["0 %", "0.01 %", "0.1 %", "1 %", "12.5 %", "12.25 %", "12.05 %", "100 %", "250 %"]);
     }
 
     #[test]

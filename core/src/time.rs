@@ -141,4 +141,14 @@ mod tests {
         assert_eq!(Instant::START.saturating_duration_since(Instant::MAX), Duration::ZERO);
         assert_eq!(Span::of(Duration::new(1, 1)), Span::from_nanos(1_000_000_001));
     }
+
+    #[test]
+    fn only_the_longest_span_is_for_ever_and_only_the_shortest_is_none() {
+        for (nanos, is) in
+            [(0, (true, false)), (1, (false, false)), (u64::MAX - 1, (false, false)), (u64::MAX, (false, true))]
+        {
+            let span = Span::from_nanos(nanos);
+            assert_eq!((span.is_zero(), span.is_max()), is, "{nanos}");
+        }
+    }
 }

@@ -220,6 +220,7 @@ fn a_window_lasts_for_twice_the_shortest_latency_within_bounds() {
     for (latency, lasts) in [(10, 100), (80, 160), (300, 600), (700, 1_000)] {
         let mut aimd = Alone::new(windows.validate(), (1, 10, 20));
         assert_eq!(aimd.took_at(0, latency, 10), 11);
+        assert_eq!(aimd.took_at(0, latency, 11), 11, "the clock stands still");
         assert_eq!(aimd.took_at(lasts - 1, latency, 11), 11, "{latency} ms");
         assert_eq!(aimd.took_at(lasts, latency, 11), 12, "{latency} ms");
     }
@@ -714,11 +715,13 @@ fn a_clock_that_jumps_ahead_and_comes_back_stops_nothing() {
     alone.record(ahead);
     assert_eq!([0, 1_000, 2_000].map(|at| alone.took_at(at, 5, 50)), [12, 13, 14]);
 
-    let mut alone = measured(gradient_of(5), (3, 9, 1_000), 5);
-    alone.record(ahead);
-    let limits: Vec<u32> = (0..2_000).map(|call| alone.took_at(call * 100, 5, 9)).collect();
-    assert!(limits.iter().any(|limit| *limit > 100), "it goes on to rise");
-    assert!(!alone.memory().is_measuring() || alone.memory().measure_at < Instant::from_millis(1_300_000));
+    for ended in [Instant::MAX, Instant::from_millis(100_000_000)] {
+        let mut alone = measured(gradient_of(5), (3, 9, 1_000), 5);
+        alone.record(Sample { ended, ..ahead });
+        let limits: Vec<u32> = (0..2_000).map(|call| alone.took_at(call * 100, 5, 9)).collect();
+        assert!(limits.iter().any(|limit| *limit > 100), "it goes on to rise");
+        assert!(!alone.memory().is_measuring() || alone.memory().measure_at < Instant::from_millis(1_300_000));
+    }
 
     let trend = Trend::new().with_stabilisation(ms(1_000)).with_baseline(ms(5));
     let mut alone = Alone::new(trend.validate(), (1, 10, 50));
@@ -857,4 +860,143 @@ fn settings_that_make_no_sense_are_refused_by_name() {
     ] {
         assert_eq!(refused(result), Some(field));
     }
+    for result in [
+        check(Gradient2::new().with_tolerance(Ratio::ONE).validate()),
+        check(Trend::new().with_headroom(Ratio::ONE).validate()),
+        check(gradient().with_update_interval(ms(7)).with_measure_interval(ms(7)).validate()),
+        check(Windowed::new(Aimd::new().validate().expect("valid")).with_window(ms(2), ms(2)).validate()),
+    ] {
+        assert_eq!(refused(result), None);
+    }
+}
+
+#[test]
+fn a_configuration_says_what_it_was_given() {
+    let config = aimd(2, 5, 9);
+    assert_eq!((config.min(), config.initial(), config.max()), (2, 5, 9));
+    assert_eq!((config.limits.min(), config.limits.max()), (2, 9), "an algorithm is told the same");
+    assert_eq!(*config.algorithm(), Aimd::new().with_backoff(Ratio::percent(50)));
+    let percentile = Percentile::new(Ratio::percent(90)).expect("valid");
+    let gradient = gradient().with_update_interval(ms(50)).with_percentile(percentile);
+    assert_eq!((gradient.update_interval(), gradient.measure_interval()), (ms(50), ms(30_000)));
+    assert_eq!((gradient.measured_calls(), gradient.jitter(), gradient.buffer()), (5, Ratio::ZERO, Ratio::ZERO));
+    assert_eq!(gradient.percentile(), percentile.get());
+}
+
+#[test]
+fn a_call_counts_those_that_are_in_flight_when_it_begins_and_itself() -> Test {
+    let events = Recorder::new();
+    let limit = Limit::<4>::with_observer(aimd(1, 4, 10).validate()?, &events);
+    let (one, two) = (limit.try_acquire(Instant::START)?, limit.try_acquire(Instant::START)?);
+    one.success();
+    assert_eq!(limit.limit(), 4, "one of four is less than half");
+    two.success();
+    assert_eq!(limit.limit(), 5, "it was the second of four");
+    Ok(())
+}
+
+#[test]
+fn only_a_limit_that_moves_with_the_time_has_something_to_wait_for() -> Test {
+    let events = Recorder::new();
+    assert_eq!(Limit::<4>::with_observer(aimd(1, 2, 10).validate()?, &events).poll_timeout(), None);
+    let limit = AdaptiveLimit::<Local, Local, Gradient>::new(Config::new(gradient().validate()?).validate()?);
+    assert_eq!(limit.poll_timeout(), None, "nothing has been measured yet");
+    let now = Instant::from_millis(1_000_000);
+    limit.record(&Sample { latency: Span::of(ms(1)), in_flight: 1, dropped: false, ended: now });
+    assert!(limit.poll_timeout().is_some_and(|at| at > now));
+    Ok(())
+}
+
+#[test]
+fn an_estimate_holds_no_more_than_the_counter_does() {
+    for calls in [0, 1, MOST - 1, MOST] {
+        assert_eq!((Estimate::of(calls).whole(), Estimate::of_parts(calls << 10)), (calls, Estimate::of(calls)));
+    }
+    assert_eq!([MOST + 1, u32::MAX].map(|calls| Estimate::of(calls).whole()), [MOST; 2]);
+    assert_eq!([(MOST << 10) + 1, u32::MAX].map(Estimate::of_parts), [Estimate::of(MOST); 2]);
+    assert_eq!(Estimate::of_parts(1_023).parts(), 1_023);
+}
+
+#[test]
+fn an_amount_that_goes_by_the_logarithm_is_one_more_for_each_digit() {
+    let limits = [1, 9, 10, 99, 100, 999, 1_000, 9_999, 10_000, 99_999, 100_000, 999_999, 1_000_000, MOST];
+    let amounts = limits.map(|limit| Amount::Log10(3).at(Estimate::of(limit)).whole());
+    assert_eq!(amounts, [3, 3, 3, 3, 6, 6, 9, 9, 12, 12, 15, 15, 18, 18]);
+}
+
+#[test]
+fn a_trend_stays_where_it_is_from_three_that_wait_to_six() {
+    for (latency, waiting, limit) in [(1_080, 2, 21), (1_150, 3, 20), (1_390, 6, 20), (1_480, 7, 19)] {
+        let trend = Trend::new().with_baseline(ms(1_000)).with_baseline_window(u16::MAX);
+        let mut alone = Alone::new(trend.validate(), (1, 20, 200));
+        assert_eq!((alone.took(latency, 20), alone.memory().waiting()), (limit, waiting), "{latency} ms");
+    }
+}
+
+#[test]
+fn a_trend_starts_from_the_latency_that_is_known_or_else_from_the_first() {
+    let trend = Trend::new().with_baseline_window(10);
+    let mut known = Alone::new(trend.with_baseline(ms(1_000)).validate(), (1, 20, 200));
+    known.took(2_000, 10);
+    assert!(known.memory().baseline() < ms(1_200), "{:?}", known.memory().baseline());
+    for _ in 0..100 {
+        known.took(2_000, 10);
+    }
+    assert_eq!(known.memory().baseline(), ms(2_000), "it moves on from there");
+    let mut unknown = Alone::new(trend.validate(), (1, 20, 200));
+    unknown.took(2_000, 10);
+    assert_eq!(unknown.memory().baseline(), ms(2_000));
+}
+
+#[test]
+fn a_trend_takes_the_median_of_five_whatever_their_order() {
+    let mut alone = Alone::new(Trend::new().validate(), (1, 20, 200));
+    for latency in [100, 500, 400, 300, 200] {
+        alone.took(latency, 10);
+    }
+    assert_eq!(alone.memory().latency().as_millis(), 340, "100, 500, 400, 400, 300 on average");
+}
+
+#[test]
+fn when_the_most_in_flight_is_long_ago_the_most_since_then_takes_its_place() {
+    let trend = Trend::new().with_baseline(ms(1_000)).with_stabilisation(ms(10_000));
+    let mut alone = Alone::new(trend.validate(), (1, 20, 200));
+    let most = [(2_000, 20), (4_000, 9), (12_000, 6), (12_001, 3), (14_001, 3)].map(|(at, in_flight)| {
+        alone.took_at(at, 1_000, in_flight);
+        alone.memory().most_in_flight()
+    });
+    assert_eq!(most, [20, 20, 20, 9, 3]);
+}
+
+#[test]
+fn the_first_update_of_a_gradient_is_an_interval_after_its_measurement() {
+    let mut alone = measured(gradient(), (3, 9, 1_000), 5);
+    alone.took_at(50, 5, 9);
+    assert_eq!([99, 100].map(|at| alone.timeout_at(at)), [9, 12]);
+}
+
+#[test]
+fn the_jitter_of_a_gradient_goes_by_all_of_the_time() {
+    let interval = |nanos: u64| {
+        let gradient = gradient().with_measured_calls(1).with_jitter(Ratio::ONE);
+        let mut alone = Alone::new(gradient.validate(), (1, 2, 3));
+        let ended = Instant::from_nanos(nanos);
+        alone.record(Sample { latency: Span::ZERO, in_flight: 1, dropped: false, ended });
+        assert!(!alone.memory().is_measuring());
+        alone.memory().measure_at.saturating_duration_since(ended)
+    };
+    for shift in [0, 32] {
+        let mut intervals: Vec<_> = (1_u64..=20).map(|part| interval(part << shift)).collect();
+        intervals.sort();
+        intervals.dedup();
+        assert_eq!(intervals.len(), 20, "of bits {shift} and above");
+    }
+}
+
+#[test]
+fn a_gradient_goes_on_to_follow_the_calls_when_the_clock_has_stepped_back() {
+    let mut alone = measured(gradient(), (3, 9, 1_000), 5);
+    assert_eq!(alone.timeout_at(10_000), 9);
+    alone.took_at(100, 5, 9);
+    assert_eq!(alone.timeout_at(200), 12, "not in ten seconds only");
 }

@@ -11,7 +11,7 @@ use crate::cell::Local;
 use crate::outcome::Verdict;
 use crate::retry::{self, RetryPolicy};
 use crate::rng::Rng;
-use crate::testing::tests::{at, ms, poll_once};
+use crate::testing::tests::{Rig, at, ms, poll_once};
 use crate::testing::{ManualClock, Recorder, Script, Step, VirtualExecutor, never};
 use crate::timeout::Timeout;
 use crate::{Pipeline, valid};
@@ -457,8 +457,8 @@ fn callers_wait_in_the_order_in_which_they_came_and_are_rejected_when_that_is_to
 #[test]
 fn a_cut_makes_those_who_wait_wait_longer_or_rejects_them() {
     let executor = VirtualExecutor::new();
-    let slower = |longest: u64| {
-        let config = Config::new().with_longest_wait(ms(longest));
+    let slower = |longest: Duration| {
+        let config = Config::new().with_longest_wait(longest);
         let limiter = limiter(config.with_meter(ms(500), Ratio::ONE));
         let begin = executor.now();
         let after = |millis| begin.saturating_add(ms(millis));
@@ -479,15 +479,27 @@ fn a_cut_makes_those_who_wait_wait_longer_or_rejects_them() {
         let passed = executor.now().saturating_duration_since(after(2_000));
         let second = executor.run(second).expect("it ends");
         let both = executor.now().saturating_duration_since(after(2_000));
-        (limiter.snapshot().limit.map(calls), first.is_ok(), passed.as_millis(), second.is_ok(), both.as_millis())
+        (limiter.snapshot().limit.map(calls), first.is_ok(), passed, second.is_ok(), both)
     };
     // 0.7 calls have come in after 100 ms; the rest of the first, and the second, at 0.823543 a second.
-    let (rate, first, passed, second, both) = slower(10_000);
+    let (rate, first, passed, second, both) = slower(ms(10_000));
     assert!(rate.is_some_and(|rate| (rate - 0.823_543).abs() < 1e-5), "{rate:?}");
-    assert_eq!((first, passed, second, both), (true, 464, true, 1_678));
+    assert_eq!((first, passed.as_millis(), second, both.as_millis()), (true, 464, true, 1_678));
+    // A turn at the very end of the longest wait is still in time.
+    let nanosecond = Duration::from_nanos(1);
+    assert_eq!([passed, passed - nanosecond].map(|longest| slower(longest).1), [true, false]);
     // The second finds out when its turn would have come, and that the new one is too far off.
-    let (_, first, passed, second, both) = slower(1_000);
-    assert_eq!((first, passed, second, both), (true, 464, false, 464));
+    let (_, first, passed, second, both) = slower(ms(1_000));
+    assert_eq!((first, passed.as_millis(), second, both.as_millis()), (true, 464, false, 464));
+}
+
+#[test]
+fn a_token_that_is_there_costs_one_look_at_the_clock_and_no_timer() {
+    let limiter = cut_to(Rate::per_second(10), Config::new(), Instant::START);
+    let rig = Rig::new();
+    rig.set(at(100));
+    assert!(matches!(poll_once(Box::pin(limiter.acquire(&rig)).as_mut()), Poll::Ready(Ok(()))));
+    assert_eq!((rig.reads(), rig.sleeps()), (1, 0));
 }
 
 #[test]
@@ -647,6 +659,8 @@ fn settings_that_make_no_sense_are_refused() {
     assert_eq!(field(new().with_lowest(Rate::ZERO)), Some("lowest"));
     assert_eq!(field(new().with_meter(Duration::from_nanos(999_999), SMOOTHING)), Some("bucket"));
     assert_eq!(field(new().with_meter(ms(10_001), SMOOTHING)), Some("bucket"));
+    assert_eq!(field(new().with_meter(ms(1), SMOOTHING)), None);
+    assert_eq!(field(new().with_meter(ms(10_000), SMOOTHING)), None);
     assert_eq!(field(new().with_meter(BUCKET, Ratio::ZERO)), Some("smoothing"));
     assert_eq!(field(new().with_meter(BUCKET, Ratio::percent(101))), Some("smoothing"));
     assert_eq!(field(new().with_settling(Duration::MAX).with_longest_wait(Duration::MAX)), None);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "tests")]
 
+use std::string::ToString;
 use std::vec::Vec;
 
 use super::*;
@@ -325,8 +326,9 @@ fn a_factor_just_above_one_ends_at_the_cap_or_where_rounding_holds_it() {
 }
 
 #[test]
-fn an_empty_table_is_refused_and_does_not_panic_before_that() {
+fn settings_that_are_refused_neither_panic_nor_go_on_for_ever_before_that() {
     assert_eq!(Backoff::table(&[]).delay(5), Duration::ZERO);
+    assert_eq!(Backoff::fibonacci(Duration::ZERO).delay(u32::MAX), Duration::ZERO);
 }
 
 // Configuration
@@ -398,4 +400,18 @@ fn doubling_by_steps_gives_the_same_as_by_a_shift() {
             }
         }
     }
+}
+
+#[test]
+fn a_backoff_says_what_it_does_in_a_few_words() {
+    let text = |backoff: Backoff| backoff.to_string();
+    assert_eq!(text(Backoff::none()), "at once");
+    assert_eq!(text(Backoff::new()), "exponential from 1s by 200 %, at most 60s, ± 10 %");
+    assert_eq!(text(Backoff::new().with_jitter(Jitter::Decorrelated).with_cap(Duration::MAX)), "decorrelated from 1s");
+    assert_eq!(text(Backoff::constant(SECOND).with_cap(SECOND).with_jitter(Jitter::None)), "always 1s, at most 1s");
+    let linear = Backoff::linear(SECOND).with_step(MILLISECOND).with_jitter(Jitter::Full);
+    assert_eq!(text(linear), "linear from 1s by 1ms, at most 60s, full jitter");
+    let fibonacci = Backoff::fibonacci(MILLISECOND).with_jitter(Jitter::Equal);
+    assert_eq!(text(fibonacci), "Fibonacci from 1ms, at most 60s, equal jitter");
+    assert_eq!(text(Backoff::table(&[SECOND, SECOND]).with_cap(Duration::MAX)), "a table of 2 delays");
 }

@@ -101,6 +101,12 @@ fn every_failure_takes_one_token_of_a_throttle_however_its_call_goes_on() {
     assert_eq!(budget.thousandths(), 2_000, "two failed");
     budget.end(budget.begin(&&clock), Outcome::Failure);
     assert_eq!((budget.thousandths(), budget.allows()), (1_000, false));
+    // The retry that was allowed fails too.
+    let other = Throttle::new(valid!(RetryThrottleConfig::new().with_max_tokens(4).with_token_ratio(800).validate()));
+    let mut call = other.begin(&&clock);
+    assert!(other.try_retry(&mut call, MENDABLE, &&clock));
+    other.end(call, Outcome::Failure);
+    assert_eq!(other.thousandths(), 2_000);
     budget.end(budget.begin(&&clock), Outcome::Ignored);
     budget.end(budget.join(&&clock), Outcome::Failure);
     assert_eq!(budget.thousandths(), 1_000);
@@ -113,6 +119,21 @@ fn every_failure_takes_one_token_of_a_throttle_however_its_call_goes_on() {
     assert_eq!(budget.thousandths(), 4_000);
     (0..9).for_each(|_| budget.failure());
     assert_eq!(budget.thousandths(), 0);
+}
+
+#[test]
+fn a_call_that_another_attempt_could_have_mended_counts_as_a_failure_and_any_other_as_nothing() {
+    let tokens = |attempts, verdict: Verdict| {
+        let budget = Throttle::new(valid!(RetryThrottleConfig::new().with_max_tokens(9).validate()));
+        let executor = VirtualExecutor::new();
+        let pipeline = Pipeline::new(&executor)
+            .layer(RetryPolicy::with_budget(retries(attempts), (), &budget))
+            .classify(move |_: Result<&(), &()>| verdict);
+        assert_eq!(executor.run(pipeline.call(async |_| Err(()))).map(|result| result.is_err()), Ok(true));
+        budget.thousandths() / 1_000
+    };
+    assert_eq!([1, 2, 3].map(|attempts| tokens(attempts, MENDABLE)), [8, 7, 6], "each attempt");
+    assert_eq!(tokens(3, Verdict::PERMANENT), 9);
 }
 
 #[test]
@@ -156,7 +177,13 @@ fn of_the_calls_in_flight_so_many_may_be_retries_and_all_counts_come_back() {
 fn counters_saturate_and_pack_without_loss() {
     for in_flight in [InFlight::FRESH, InFlight { calls: u32::MAX, retries: u32::MAX >> 1 }] {
         let (head, tail) = in_flight.pack();
-        assert_eq!((InFlight::unpack(head, tail), head >> 63, tail), (in_flight, 0, 0));
+        assert_eq!(
+            (InFlight::unpack(head, tail), head >> 63, tail, InFlight::has_tail(head)),
+            (in_flight, 0, 0, false)
+        );
+    }
+    for used in [0, 1, u64::from(u32::MAX)] {
+        assert_eq!((Used::unpack(used, 0).pack(), Used::has_tail(used)), ((used, 0), false));
     }
     assert_eq!((InFlight::FRESH.pack(), Used::FRESH.pack()), ((0, 0), (0, 0)));
     let quota = Quota::new(valid!(QuotaConfig::new().with_capacity(u32::MAX).validate()));
@@ -177,6 +204,8 @@ fn counters_saturate_and_pack_without_loss() {
 fn settings_that_make_no_sense_are_refused() {
     let ttl = |ttl| TokenConfig::new().with_ttl(ttl).validate().map_err(|error| error.field()).err();
     assert_eq!([ms(999), ms(1_000), ms(60_000), ms(60_001)].map(ttl), [Some("ttl"), None, None, Some("ttl")]);
+    let short = TokenConfig::new().with_ttl(ms(999)).validate().map_err(|error| error.problem());
+    assert_eq!(short.err(), Some("is below 1 s"));
     let quota = |quota: QuotaConfig| quota.validate().map_err(|error| error.field()).err();
     assert_eq!(quota(QuotaConfig::new().with_capacity(0)), Some("capacity"));
     assert_eq!(quota(QuotaConfig::new().with_retry_cost(0)), Some("retry_cost"));

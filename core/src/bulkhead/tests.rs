@@ -257,6 +257,8 @@ fn a_configuration_that_makes_no_sense_is_refused() {
     assert_eq!(field(Config::new(MOST)), None);
     assert_eq!(field(Config::new(MOST + 1)), Some("permits"));
     assert_eq!(field(Config::new(u32::MAX)), Some("permits"));
+    let zero = Config::new(0).validate().err().map(|error| error.problem());
+    assert_eq!(zero, Some("is zero: nothing could ever pass"));
     assert_eq!(field(Config::new(1).with_queue(MOST, Duration::MAX)), None);
     assert_eq!(field(Config::new(1).with_queue(MOST + 1, Duration::ZERO)), Some("queue"));
 }
@@ -620,6 +622,25 @@ fn the_newest_first_leaves_a_full_queue_to_newcomers_and_rejects_the_oldest() {
     drop(permit);
     let evicted = waiting.iter_mut().skip(1).map(|acquire| poll_once(acquire.as_mut()));
     assert!(evicted.into_iter().all(|polled| matches!(polled, Poll::Ready(Err(_)))));
+    assert_eq!(in_use_and_queued(&bulkhead), (0, 0));
+}
+
+#[test]
+fn of_the_newest_first_too_whoever_leaves_gives_back_what_it_was_given_and_no_more() {
+    let config = valid!(Config::new(2).with_queue(1, Duration::MAX).with_newest_first().validate());
+    let (bulkhead, rig) = (Queued::<2>::new(config), Rig::new());
+    let (held, other) = (bulkhead.try_acquire().expect("it is free"), bulkhead.try_acquire().expect("it is free"));
+    let mut evicted = pin_acquire(&bulkhead, 1, &rig);
+    let mut served = pin_acquire(&bulkhead, 1, &rig);
+    assert!(poll_once(evicted.as_mut()).is_pending());
+    assert!(poll_once(served.as_mut()).is_pending());
+    drop(evicted);
+    assert_eq!(in_use_and_queued(&bulkhead), (2, 1), "it had nothing, and had lost its place");
+    drop(held);
+    assert_eq!(in_use_and_queued(&bulkhead), (2, 0), "the one that waits has got it");
+    drop(served);
+    assert_eq!(in_use_and_queued(&bulkhead), (1, 0), "and gives it back, though it never noticed");
+    drop(other);
     assert_eq!(in_use_and_queued(&bulkhead), (0, 0));
 }
 

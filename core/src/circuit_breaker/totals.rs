@@ -193,6 +193,21 @@ mod tests {
         StateCell::update(&totals.late, |count| *count = Count(Count::MOST));
         totals.called(Called::Late);
         assert_eq!(totals.late(), Count::MOST);
-        assert_eq!(Count(Count::MOST).pack().0 >> 63, 0);
+        assert_eq!(Count::MOST, i64::MAX as u64, "all bits but the cell's");
+    }
+
+    #[test]
+    fn counts_survive_packing() {
+        for count in [0, 1, 1 << 32, Count::MOST] {
+            let (head, tail) = Count(count).pack();
+            assert_eq!((Count::unpack(head, tail), tail, Count::has_tail(head)), (Count(count), 0, false));
+        }
+    }
+
+    #[test]
+    fn totals_listen_to_changes_where_what_is_behind_them_does() {
+        type Behind = fn(&Transition);
+        assert!(!Totals::<crate::cell::Local>::new(()).listens());
+        assert!(Totals::<crate::cell::Local, Behind>::new(|_| ()).listens());
     }
 }

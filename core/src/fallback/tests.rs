@@ -1,6 +1,7 @@
 use core::cell::Cell;
 use core::pin::pin;
 use core::time::Duration;
+use std::string::ToString;
 
 use super::*;
 use crate::backoff::Backoff;
@@ -36,6 +37,15 @@ fn the_reason_is_in_hand_and_may_be_handed_back_unharmed() {
     let failure = rig.run(pipeline.call(|_| service.call(&rig))).expect_err("it is handed back");
     let expected = Failure { cause: Cause::Inner(Scripted { call: 3 }), attempts: 3, stop: Some(Stop::Attempts) };
     assert_eq!(failure, expected);
+}
+
+#[test]
+fn a_pipeline_names_its_fallbacks() {
+    let instead = |_: Failure<()>| Ok::<(), Failure<()>>(());
+    assert!(Pipeline::new(Rig::new()).layer(Fallback::new(instead)).to_string().contains("fallback: a value"));
+    let instead = async |_: Failure<()>| Ok::<(), Failure<()>>(());
+    let text = Pipeline::new(Rig::new()).layer(FallbackTo::new(instead)).to_string();
+    assert!(text.contains("fallback: another operation"), "{text}");
 }
 
 #[test]
@@ -139,6 +149,19 @@ fn a_fallback_that_hangs_is_cut_short_by_the_timeout_around_it() {
     assert!(failure.is_timed_out());
     assert_eq!((failure.attempts, main.calls(), copy.calls()), (2, 2, 2), "the second attempt starts afresh");
     assert_eq!((rig.elapsed(), rig.live(), copy.high_water(), copy.in_flight()), (ms(80), 0, 1, 0));
+}
+
+#[test]
+fn behind_a_fallback_the_second_attempt_starts_afresh() {
+    let (rig, steps) = (Rig::new(), [Step::Hang, Step::Succeed]);
+    let main = Script::new(&steps);
+    let retry = retry::Config::new().with_max_attempts(2).with_backoff(Backoff::none());
+    let pipeline = Pipeline::new(&rig)
+        .layer(RetryPolicy::new(retry.validate().expect("it makes sense")))
+        .layer(Timeout::new(ms(40)))
+        .layer_in_any_order(Fallback::new(|failure: Failure<Scripted>| Err(failure)));
+    assert_eq!(rig.run(pipeline.call(|_| main.call(&rig))), Ok(2));
+    assert_eq!((rig.elapsed(), main.calls(), main.in_flight()), (ms(40), 2, 0));
 }
 
 #[test]

@@ -79,6 +79,8 @@ fn settings_that_make_no_sense_are_refused() {
     assert_eq!(refused(longer), Some("`fresh_for` is longer than the age limit"));
     assert_eq!(refused(Config::new().with_reuse()), Some("`fresh_for` is zero: no value would be reused"));
     assert_eq!(refused(Config::new().with_max_age(ms(1)).with_fresh_for(ms(1))), None);
+    assert_eq!(refused(Config::new().with_fresh_for(ms(0))), None);
+    assert_eq!(refused(Config::new().with_fresh_for(ms(1)).with_reuse()), None);
 }
 
 #[test]

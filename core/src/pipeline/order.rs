@@ -264,5 +264,7 @@ mod tests {
         for (outer, (found, expected)) in ROLES.iter().zip(table) {
             assert_eq!(found, expected, "within {outer:?}");
         }
+        let twice = check::<Stack<Stack<Bare, Of<6>>, Of<6>>, Of<4>>;
+        assert!(catch_unwind(AssertUnwindSafe(twice)).is_err(), "a hedge within two bulkheads");
     }
 }

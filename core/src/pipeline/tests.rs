@@ -20,6 +20,8 @@ use crate::time::Clock as _;
 use crate::timeout::Timeout;
 use crate::valid;
 
+mod parts;
+
 const FALLBACK: u32 = 99;
 
 /// 10 ms, 20 ms, …

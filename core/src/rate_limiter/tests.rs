@@ -1,5 +1,6 @@
 #![allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation, reason = "tests")]
 
+use std::boxed::Box;
 use std::string::ToString;
 use std::vec::Vec;
 
@@ -7,7 +8,7 @@ use super::*;
 use crate::Pipeline;
 use crate::cell::{Live, Local};
 use crate::rng::Rng;
-use crate::testing::tests::ms;
+use crate::testing::tests::{Rig, ms, poll_once};
 use crate::testing::{ManualClock, Script, Step, VirtualExecutor};
 use crate::timeout::Timeout;
 use crate::valid;
@@ -189,6 +190,35 @@ fn settings_that_make_no_sense_are_refused() {
     assert_eq!(field(Config::new(1, ms(1)).with_burst(0)), Some("burst"));
     assert_eq!(field(Config::new(1, Duration::MAX)), Some("burst"));
     assert_eq!(field(Config::new(u32::MAX, Duration::from_nanos(1))), None, "rounded up to one a nanosecond");
+    let longest = Duration::from_nanos(u64::MAX / 8);
+    assert_eq!(field(Config::new(1, longest)), None, "36 years");
+    assert_eq!(field(Config::new(1, longest + Duration::from_nanos(1))), Some("burst"));
+}
+
+#[test]
+fn a_configuration_says_what_it_was_given() {
+    let config = Config::new(7, ms(100)).with_burst(3);
+    assert_eq!((config.permits(), config.period(), config.burst()), (7, ms(100), 3));
+    assert_eq!(Config::new(7, ms(100)).burst(), 7, "all of a period's at once");
+}
+
+#[test]
+fn an_arrival_survives_packing_and_leaves_the_cells_bit_alone() {
+    for nanos in [0, 1, 1 << 32, Arrival::LAST - 1, Arrival::LAST] {
+        let (head, tail) = Arrival(nanos).pack();
+        assert_eq!(
+            (Arrival::unpack(head, tail), head >> 63, tail, Arrival::has_tail(head)),
+            (Arrival(nanos), 0, 0, false)
+        );
+    }
+    assert_eq!(Arrival::LAST, i64::MAX as u64, "all bits but the cell's");
+}
+
+#[test]
+fn permits_that_are_there_cost_one_look_at_the_clock_and_no_timer() {
+    let (limiter, rig) = (limiter(Config::new(1, ms(100)).with_queue(1, ms(100))), Rig::new());
+    assert!(matches!(poll_once(Box::pin(limiter.acquire(1, &rig)).as_mut()), Poll::Ready(Ok(()))));
+    assert_eq!((rig.reads(), rig.sleeps()), (1, 0));
 }
 
 #[test]
@@ -199,6 +229,8 @@ fn the_end_of_time_overflows_nothing() {
         let _ = limiter.try_acquire(&Instant::MAX);
         let _ = (limiter.available(&Instant::MAX), limiter.available(&Instant::START));
     }
+    let last = Instant::from_nanos(Arrival::LAST - 1_000_000_000);
+    assert!(self::limiter(Config::new(1, Duration::from_secs(1))).try_acquire(&last).is_ok(), "the last call there is");
     assert_eq!(Arrival::FRESH.pack(), (0, 0));
     assert!(limiter.arrival.get().0 <= Arrival::LAST);
 }
@@ -245,8 +277,8 @@ fn a_call_that_gives_up_waiting_gives_its_turn_back() {
     assert!(failure.is_timed_out() || failure.is_rejected());
     assert_eq!((limiter.available_at(1, &&executor), service.calls()), (before, 0));
     let waiting = Pipeline::new(&executor).layer(&limiter);
-    let mut call = std::boxed::Box::pin(waiting.call(|_| service.call(&executor)));
-    assert!(crate::testing::tests::poll_once(call.as_mut()).is_pending());
+    let mut call = Box::pin(waiting.call(|_| service.call(&executor)));
+    assert!(poll_once(call.as_mut()).is_pending());
     assert_ne!(limiter.available_at(1, &&executor), before);
     drop(call);
     assert_eq!(limiter.available_at(1, &&executor), before);
@@ -299,8 +331,22 @@ fn a_queue_holds_so_many_permits_and_nobody_for_longer_than_the_longest_wait() {
         reserve(1).map_err(|rejected| (rejected.reason(), rejected.retry_at()))
     };
     assert_eq!(reason(1_000), Err((Reason::QueueFull, Some(Instant::from_millis(300)))));
+    assert_eq!(reason(300), Err((Reason::QueueFull, Some(Instant::from_millis(300)))), "in time, were there a place");
+    assert_eq!(reason(299), Err((Reason::RateExceeded, Some(Instant::from_millis(300)))));
     assert_eq!(reason(150), Err((Reason::RateExceeded, Some(Instant::from_millis(200)))));
     assert_eq!(reason(0), Err((Reason::RateExceeded, Some(Instant::from_millis(100)))));
+    // There is a place, but whoever asks would not wait so long.
+    let limiter = limiter(Config::new(1, ms(100)).with_queue(2, ms(1_000)));
+    limiter.reserve(1, Duration::ZERO, &Instant::START).map(Reservation::commit).expect("it is there");
+    let rejected = limiter.reserve(1, ms(99), &Instant::START).map(drop).expect_err("a millisecond later");
+    assert_eq!((rejected.reason(), rejected.retry_at()), (Reason::RateExceeded, Some(Instant::from_millis(100))));
+    // The last place, and none at all.
+    for places in [1, 0] {
+        let limiter = self::limiter(Config::new(1, ms(100)).with_queue(places, ms(1_000)));
+        limiter.reserve(1, Duration::ZERO, &Instant::START).map(Reservation::commit).expect("it is there");
+        let rejected = limiter.reserve(1, ms(99), &Instant::START).map(drop).expect_err("a millisecond later");
+        assert_eq!(rejected.reason(), Reason::RateExceeded, "{places} places");
+    }
 }
 
 #[test]
@@ -313,7 +359,7 @@ fn callers_wait_in_the_order_in_which_they_came_and_whoever_leaves_gives_the_las
         done.borrow_mut().push((name, result.is_ok(), executor.elapsed()));
     };
     let calls = async {
-        let mut all: Vec<_> = (0..5).map(|name| std::boxed::Box::pin(ask(name))).collect();
+        let mut all: Vec<_> = (0..5).map(|name| Box::pin(ask(name))).collect();
         core::future::poll_fn(|cx| {
             all.retain_mut(|call| call.as_mut().poll(cx).is_pending());
             // The last one has had enough.
@@ -413,6 +459,34 @@ fn of_a_key_what_is_available_can_be_taken_and_no_less() {
         keyed.try_acquire(&7, &later).expect("available");
     }
     assert!(keyed.try_acquire(&7, &later).is_err());
+}
+
+#[test]
+fn a_new_key_goes_by_what_all_others_share_only_while_there_is_no_place() {
+    let config = valid!(Config::new(1, ms(100)).validate());
+    let keyed: KeyedRateLimiter<Local, u32, 2> = KeyedRateLimiter::new(config);
+    for key in 0..2 {
+        keyed.try_acquire(&key, &Instant::START).expect("a place");
+    }
+    keyed.try_acquire(&9, &Instant::from_millis(50)).expect("what all others share");
+    keyed.try_acquire(&2, &Instant::from_millis(100)).expect("a place that has come free");
+    assert_eq!(keyed.available(&3, &Instant::from_millis(100)), 1, "the other one");
+}
+
+#[test]
+fn a_clock_that_steps_back_far_leaves_room_for_other_keys() {
+    let config = valid!(Config::new(1, ms(100)).validate());
+    let keyed: KeyedRateLimiter<Local, u32, 2> = KeyedRateLimiter::new(config);
+    let hour = Instant::from_millis(3_600_000);
+    for key in 0..2 {
+        keyed.try_acquire(&key, &hour).expect("a place");
+    }
+    assert!(keyed.try_acquire(&8, &hour).is_ok() && keyed.try_acquire(&8, &hour).is_err(), "what all others share");
+    // What was taken is owed from now on, for no longer than a burst takes to come back.
+    assert!(keyed.try_acquire(&2, &Instant::START).is_err());
+    for key in 2..4 {
+        keyed.try_acquire(&key, &Instant::from_millis(100)).expect("a place of its own");
+    }
 }
 
 #[test]

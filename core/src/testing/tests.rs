@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::boxed::Box;
 use std::collections::BTreeMap;
 use std::panic::{catch_unwind, resume_unwind};
+use std::string::ToString;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Wake;
 use std::thread;
@@ -429,4 +430,41 @@ fn the_same_seed_gives_the_same_random_numbers() {
     };
     assert_eq!(draw(1), draw(1));
     assert_ne!(draw(1), draw(2));
+}
+
+#[test]
+fn a_jump_wakes_whoever_waits_for_that_time_and_nobody_else() {
+    let executor = VirtualExecutor::<2>::seeded(0);
+    let [(early, early_waker), (late, late_waker)] = [(); 2].map(|()| Wakes::new());
+    let mut sooner = Box::pin((&executor).sleep_until(at(10)));
+    let mut later = Box::pin((&executor).sleep_until(at(20)));
+    assert!(sooner.as_mut().poll(&mut Context::from_waker(&early_waker)).is_pending());
+    assert!(later.as_mut().poll(&mut Context::from_waker(&late_waker)).is_pending());
+    executor.jump_to(at(9));
+    assert_eq!((early.count(), late.count()), (0, 0));
+    executor.jump_to(at(10));
+    assert_eq!((early.count(), late.count()), (1, 0));
+    executor.jump_to(at(30));
+    assert_eq!((early.count(), late.count()), (1, 1));
+}
+
+#[test]
+fn where_there_is_no_place_for_a_timer_the_latest_is_woken_to_come_again() {
+    let executor = VirtualExecutor::<1>::seeded(0);
+    let [(early, early_waker), (late, late_waker)] = [(); 2].map(|()| Wakes::new());
+    let mut later = Box::pin((&executor).sleep_until(at(20)));
+    let mut sooner = Box::pin((&executor).sleep_until(at(10)));
+    assert!(later.as_mut().poll(&mut Context::from_waker(&late_waker)).is_pending());
+    assert!(sooner.as_mut().poll(&mut Context::from_waker(&early_waker)).is_pending());
+    assert_eq!((early.count(), late.count()), (0, 1), "the later one has lost its place");
+    assert!(later.as_mut().poll(&mut Context::from_waker(&late_waker)).is_pending());
+    assert_eq!((early.count(), late.count()), (0, 2), "and does not get it back");
+    executor.jump_to(at(10));
+    assert_eq!((early.count(), late.count()), (1, 2));
+}
+
+#[test]
+fn what_goes_wrong_in_a_test_says_so() {
+    assert_eq!(Stalled.to_string(), "everything waits, and no deadline is left that could end it");
+    assert_eq!(Scripted { call: 3 }.to_string(), "call 3 failed as scripted");
 }

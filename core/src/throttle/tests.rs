@@ -110,6 +110,8 @@ fn settings_that_make_no_sense_are_refused() {
     assert_eq!(field(Config::new().with_most_rejected(Ratio::percent(101))), Some("most_rejected"));
     assert_eq!(field(Config::new().with_aggression(0)), Some("aggression"));
     assert_eq!(field(Config::new().with_aggression(9)), Some("aggression"));
+    let extremes = Config::new().with_multiplier(Ratio::ONE).with_most_rejected(Ratio::ONE);
+    assert_eq!([1, 8].map(|degree| field(extremes.with_aggression(degree))), [None, None]);
 }
 
 #[test]

@@ -120,6 +120,27 @@ fn another_length_keeps_each_bucket_as_many_buckets_old_as_it_was() {
 }
 
 #[test]
+fn another_length_begins_a_bucket_of_that_length() {
+    let (mut window, five) = (TimeWindow::<Counts, 2>::new(), Span::of(Duration::from_secs(5)));
+    window.add(&counts(1, 0, 0), SECOND, Instant::from_millis(1_500));
+    window.rescale(SECOND, five, Instant::from_millis(1_600));
+    assert_eq!(window.sum(five, Instant::from_millis(9_999)), counts(1, 0, 0));
+    assert_eq!(window.sum(five, Instant::from_millis(10_000)), counts(0, 0, 0));
+}
+
+#[test]
+fn an_open_breakers_meter_keeps_an_instant_in_place_of_its_counts() {
+    fn keeps(mut meter: impl Meter) {
+        for until in [0, 1, u64::from(u32::MAX), 1 << 32, 0x1234_5678_9ABC_DEF0, u64::MAX].map(Instant::from_nanos) {
+            meter.keep(until);
+            assert_eq!(meter.kept(), until);
+        }
+    }
+    keeps(CountWindow::<1>::new());
+    keeps(TimeWindow::<Counts, 2>::new());
+}
+
+#[test]
 fn the_end_of_time_and_a_bucket_as_long_are_no_trouble() {
     let mut window = TimeWindow::<Counts, 2>::new();
     window.add(&counts(1, 0, 0), Span::MAX, Instant::START);

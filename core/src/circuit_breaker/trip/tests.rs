@@ -432,6 +432,23 @@ fn a_success_changes_nothing_and_trips_nothing_where_the_meter_calls_itself_heal
     assert_healthy_is_fixed(&(rate(50, 10, 5), consecutive(5)), 7);
 }
 
+#[test]
+fn a_meter_keeps_an_instant_in_place_of_what_it_counted() {
+    fn keeps(mut meter: impl Meter) {
+        for until in [0, 1, u64::from(u32::MAX), 1 << 32, 0x1234_5678_9ABC_DEF0, u64::MAX].map(Instant::from_nanos) {
+            meter.keep(until);
+            assert_eq!(meter.kept(), until);
+        }
+    }
+    keeps(Consecutive::FRESH);
+    keeps(Ring::FRESH);
+    keeps(Drained::FRESH);
+    keeps((Consecutive::FRESH, Ring::FRESH));
+    let mut pair = (Consecutive::FRESH, Consecutive { failures: 3, high: 0 });
+    pair.keep(Instant::MAX);
+    assert_eq!(pair.1, Consecutive::FRESH);
+}
+
 fn assert_bits_hold_it<T: Trip<Meter: PackedMeter>>(trip: &T, seed: u64) {
     assert_eq!(T::Meter::FRESH.to_bits(), 0, "fresh is zero");
     wander(trip, seed, |meter, _| {
@@ -469,6 +486,12 @@ fn growing_periods_change_nothing_but_the_periods() {
         assert_eq!((one, growing.counts(&one, None)), (other, plain.counts(&other, None)));
         assert_eq!(growing.is_healthy(&one), plain.is_healthy(&other));
     }
+    // Other settings of what is within are carried over as they are by itself.
+    let smaller = rate(50, 2, 2);
+    (one, other) = (Ring(0b1_0110), Ring(0b1_0110));
+    Growing::new(smaller, periods, 1).expect("good periods").adapt(&mut one, &growing, Instant::START);
+    smaller.adapt(&mut other, &plain, Instant::START);
+    assert_eq!((one, one), (other, Ring(0b110)));
     assert_eq!(plain.open_span(&fourth_opening()), Span::of(HOUR));
     let span = growing.open_span(&fourth_opening()).duration();
     assert!((SECOND * 36 / 5..=SECOND * 44 / 5).contains(&span), "8 s, more or less a tenth: {span:?}");
@@ -489,8 +512,41 @@ fn a_computed_open_time_changes_nothing_but_the_periods_and_is_handed_the_one_it
         assert_eq!((one, computed.counts(&one, None)), (other, plain.counts(&other, None)));
         assert_eq!(computed.is_healthy(&one), plain.is_healthy(&other));
     }
+    let smaller = OpenTime::new(rate(50, 2, 2), doubled);
+    one = Ring(0b1_0110);
+    smaller.adapt(&mut one, &OpenTime::new(plain, doubled), Instant::START);
+    assert_eq!(one, Ring(0b110), "carried over as by what is within");
     assert_eq!(computed.slow_after(), Span::MAX);
     assert_eq!(computed.open_span(&fourth_opening()).duration(), 16 * SECOND);
+}
+
+#[test]
+fn the_jitter_of_growing_periods_goes_by_all_of_the_time() {
+    let growing = Growing::new(consecutive(1), Backoff::constant(HOUR).with_jitter(crate::backoff::Jitter::Full), 1)
+        .expect("good periods");
+    for shift in [0, 32] {
+        let span =
+            |part: u64| growing.open_span(&Opening { at: Instant::from_nanos(part << shift), ..fourth_opening() });
+        let mut spans: Vec<_> = (1..=20).map(span).collect();
+        spans.sort();
+        spans.dedup();
+        assert_eq!(spans.len(), 20, "of bits {shift} and above");
+    }
+}
+
+#[test]
+fn a_pair_carries_over_both() {
+    let (before, after) = ((rate(50, 4, 2), rate(50, 4, 2)), (rate(50, 2, 2), rate(50, 3, 3)));
+    let mut meters = (Ring(0b1_0110), Ring(0b1_0110));
+    after.adapt(&mut meters, &before, Instant::START);
+    assert_eq!(meters, (Ring(0b110), Ring(0b1110)));
+}
+
+#[test]
+fn a_meter_carried_over_at_the_clocks_end_stays_within_its_bits() {
+    let (slow, mut drained) = (meter(1, 70 * HOUR), Drained((1 << BITS) - 1));
+    slow.adapt(&mut drained, &meter(1_000, SECOND), Instant::MAX);
+    assert_eq!(drained, Drained((1 << BITS) - 1));
 }
 
 #[test]

@@ -131,6 +131,20 @@ fn the_first_tries_latency_is_what_the_driver_takes_into_account() {
 }
 
 #[test]
+fn where_failures_count_only_the_first_tries_do_and_no_rejection_does() {
+    let (rig, bulkhead) = (Rig::new(), Bulkhead::<Local>::new(valid!(bulkhead::Config::new(2).validate())));
+    let hedge = average(AveragePlus::<8>::new(ms(20)).with_initial(ms(20)).with_failures());
+    let pipeline = Pipeline::new(&rig).layer(&hedge).layer(&bulkhead);
+    let steps = [Step::FailAfter(ms(30)), Step::FailAfter(ms(50))];
+    let service = Script::new(&steps);
+    assert!(rig.run(pipeline.call(|_| service.call(&rig))).is_err());
+    assert_eq!((service.calls(), hedge.delay()), (2, ms(30 + 20)), "the hedge's 70 ms are not the first try's");
+    let _held = bulkhead.try_acquire_many(2);
+    assert!(rig.run(pipeline.call(|_| service.call(&rig))).is_err_and(|failure| failure.is_rejected()));
+    assert_eq!((service.calls(), hedge.delay()), (2, ms(30 + 20)));
+}
+
+#[test]
 fn a_quantile_stays_where_it_is_although_the_slow_ones_are_cut_off() {
     // A long tail: 1,000 ms divided by 1 to 100. If those that are overtaken didn't count, the quantile would creep down to
     // where every call is hedged.

@@ -125,3 +125,59 @@ fn an_average_that_makes_no_sense_is_refused() {
     assert_eq!(AverageOverTime::new(HALF, Duration::ZERO).map_err(field).err(), Some("period"));
     assert!(AverageOverTime::new(HALF, Duration::MAX).is_ok() && AverageOfCalls::new(HALF, u32::MAX).is_ok());
 }
+
+#[test]
+fn an_average_keeps_an_instant_in_place_of_what_it_counted() {
+    fn keeps(mut meter: impl Meter) {
+        for until in [0, 1, u64::from(u32::MAX), 1 << 32, 0x1234_5678_9ABC_DEF0, u64::MAX].map(Instant::from_nanos) {
+            meter.keep(until);
+            assert_eq!(meter.kept(), until);
+        }
+    }
+    keeps(CallsAverage::FRESH);
+    keeps(TimeAverage::FRESH);
+}
+
+#[test]
+fn without_a_failure_no_average_trips_whatever_the_rate() {
+    let (calls, time) = (AverageOfCalls::new(Ratio::ONE, 10), AverageOverTime::new(Ratio::ONE, ms(10)));
+    let (calls, time) = (calls.expect("it makes sense"), time.expect("it makes sense"));
+    let (mut counted, mut timed) = (CallsAverage::FRESH, TimeAverage::FRESH);
+    for call in 0..100 {
+        let now = Some(Instant::from_millis(call));
+        assert_eq!(calls.record(&mut counted, Sample::of(false), None), Some(false));
+        assert_eq!(time.record(&mut timed, Sample::of(false), now), Some(false));
+        assert!(!time.is_healthy(&timed), "time makes every call count");
+    }
+}
+
+#[test]
+fn an_average_of_calls_is_healthy_when_a_further_success_changes_nothing() {
+    let trip = AverageOfCalls::new(HALF, 5).expect("it makes sense");
+    let mut meter = CallsAverage::FRESH;
+    let mut record = |failed| {
+        trip.record(&mut meter, Sample::of(failed), None);
+        let (mut after, healthy) = (meter, trip.is_healthy(&meter));
+        trip.record(&mut after, Sample::of(false), None);
+        assert_eq!(healthy, after == meter);
+        healthy
+    };
+    assert!(!trip.is_healthy(&CallsAverage::FRESH));
+    assert!((1..10).all(|_| !record(false)) && record(false), "from the minimum of calls on");
+    assert!(!record(true));
+    assert!((0..1_000).any(|_| record(false)), "once the failure weighs nothing any more");
+}
+
+#[test]
+fn an_average_shows_its_calls_as_far_as_they_matter() {
+    let trip = AverageOfCalls::new(HALF, 5).expect("it makes sense");
+    let mut meter = CallsAverage::FRESH;
+    for calls in 1..=20 {
+        trip.record(&mut meter, Sample::of(true), None);
+        let calls = calls.min(MINIMUM_CALLS);
+        assert_eq!(trip.counts(&meter, None), Counts { calls, failures: calls, slow: 0 });
+    }
+    let fewer = trip.with_minimum_calls(4);
+    fewer.adapt(&mut meter, &trip, Instant::START);
+    assert_eq!(fewer.counts(&meter, None), Counts { calls: 4, failures: 4, slow: 0 });
+}

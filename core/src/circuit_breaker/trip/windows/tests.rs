@@ -88,6 +88,42 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(field(TimeBased::<10>::of_failures(0, TEN_SECONDS).err()), Some("failures"));
     let time = valid!(TimeBased::<10>::new(HALF, TEN_SECONDS));
     assert_eq!(field(time.with_minimum_calls(0).err()), Some("minimum_calls"));
+    // At their bounds.
+    assert!(CountBased::<1>::new(HALF, 32).is_ok() && CountBased::<1>::of_failures(5, 5).is_ok());
+    assert!(calls.with_minimum_calls(5).is_ok() && TimeBased::<10>::of_failures(u32::MAX, TEN_SECONDS).is_ok());
+}
+
+#[test]
+fn unless_told_otherwise_a_rate_waits_for_a_full_window_or_for_ten_calls() {
+    let bad = [(0, Sample::of(true)); 10];
+    let calls = CountBased::<1>::new(HALF, 5).expect("it makes sense");
+    let time = TimeBased::<10>::new(HALF, TEN_SECONDS).expect("it makes sense");
+    for count in 1..=10 {
+        let bad = bad.get(..count).expect("ten");
+        assert_eq!((run(&calls, bad).0, run(&time, bad).0), (count >= 5, count == 10), "{count} calls");
+    }
+}
+
+#[test]
+fn a_window_of_calls_is_healthy_when_it_is_full_of_good_ones() {
+    let (calls, mut meter) = (CountBased::<1>::new(HALF, 3).expect("it makes sense"), CountWindow::new());
+    let mut push = |failed| {
+        calls.record(&mut meter, Sample::of(failed), None);
+        calls.is_healthy(&meter)
+    };
+    assert_eq!([false, false, false].map(&mut push), [false, false, true]);
+    assert_eq!([true, false, false, false].map(push), [false, false, false, true]);
+}
+
+#[test]
+fn a_window_of_time_is_carried_over_to_buckets_of_another_length() {
+    let windows = [1, 5].map(|seconds| TimeBased::<2>::new(HALF, Duration::from_secs(2 * seconds)));
+    let [one, five] = windows.map(|window| window.expect("it makes sense"));
+    let mut meter = crate::cell::Fresh::FRESH;
+    one.record(&mut meter, Sample::of(true), at(1_500));
+    five.adapt(&mut meter, &one, Instant::from_millis(1_600));
+    let calls = |now| five.counts(&meter, at(now)).calls;
+    assert_eq!([9_999, 10_000].map(calls), [1, 0]);
 }
 
 #[test]
