@@ -14,8 +14,8 @@ use crate::executor::{Tokio, random};
 /// stopped. It never goes back, and it is never ahead. Elsewhere it is the fine clock, as [`Threads`] has it.
 ///
 /// It shares its time line with [`Tokio`] and [`Threads`]: one policy may be asked by one clock and told by another, and an [`Instant`]
-/// of this one is at most the [`resolution`](Self::resolution) behind one that [`Tokio`] read at the same time; more only where the machine
-/// itself did not run.
+/// of this one is at most the [`resolution`](Self::resolution) behind one that [`Tokio`] read at the same time; more only where the kernel
+/// is late with its tick, as on a virtual machine that is not let run.
 ///
 /// ```
 /// use core::time::Duration;
