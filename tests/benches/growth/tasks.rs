@@ -1,5 +1,6 @@
 //! One task or sixteen at one instance.
 
+use core::fmt::Write as _;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -60,59 +61,73 @@ fn seconds<R, F: Fn(u32) -> R + Send + Sync + 'static>(
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// The curve of one instance's `work`: of all calls together, so that two workers that don't disturb each other take half as long.
-fn curve<R, F: Fn(u32) -> R + Send + Sync + 'static>(
-    effort: Effort,
-    runtime: &Runtime,
-    mut curve: Curve,
-    work: F,
-) -> Result<Curve, String> {
-    let work = Arc::new(work);
-    // Longer than elsewhere, for the tasks to meet.
-    let longer = Effort { seconds: effort.seconds * 8.0, ..effort };
-    let calls = longer.calls(|calls| seconds(runtime, &work, 1, calls).unwrap_or(f64::MAX));
-    for tasks in TASKS {
-        let batches: Result<Vec<_>, _> = (0..effort.batches).map(|_| seconds(runtime, &work, tasks, calls)).collect();
-        curve.push(tasks, median(batches?) * 1e9 / f64::from(calls));
-    }
-    Ok(curve)
+/// The seconds until so many tasks have made so many calls.
+type Seconds = dyn Fn(&Runtime, u32, u32) -> Result<f64, String>;
+
+/// A curve, and what is measured for it.
+struct Subject {
+    curve: Curve,
+    seconds: Box<Seconds>,
 }
 
-pub(crate) fn measure(effort: Effort) -> Result<Section, String> {
-    let runtime = Builder::new_multi_thread().worker_threads(WORKERS).build().map_err(|error| error.to_string())?;
+/// All tasks call `work` of the one instance.
+fn subject<R, F: Fn(u32) -> R + Send + Sync + 'static>(curve: Curve, work: F) -> Subject {
+    let work = Arc::new(work);
+    Subject { curve, seconds: Box::new(move |runtime, tasks, calls| seconds(runtime, &work, tasks, calls)) }
+}
+
+fn subjects() -> [Subject; 6] {
     let (healthy, mixed) = (breaker(), breaker());
     let compartment = Bulkhead::new(valid!(bulkhead::Config::new(64).validate()));
     let limiter = RateLimiter::new(valid!(rate_limiter::Config::new(u32::MAX, Duration::from_millis(1)).validate()));
     let (loaded, added) = (AtomicU64::new(0), AtomicU64::new(0));
-    let curves = vec![
-        curve(effort, &runtime, Curve::ours("breaker, success"), move |_| call(&healthy, true))?,
-        curve(effort, &runtime, Curve::ours("breaker, 1 of 10 fails"), move |index| call(&mixed, index % 10 != 0))?,
-        curve(effort, &runtime, Curve::ours("bulkhead, acquire and release"), move |_| {
-            compartment.try_acquire().is_ok()
-        })?,
-        curve(effort, &runtime, Curve::ours("rate limiter, check"), move |_| limiter.try_acquire(&Threads).is_ok())?,
-        curve(effort, &runtime, Curve::floor("one atomic load"), move |_| loaded.load(Ordering::Acquire))?,
-        curve(effort, &runtime, Curve::floor("one atomic addition"), move |_| added.fetch_add(1, Ordering::AcqRel))?,
-    ];
-    let [.., load, add] = curves.as_slice() else { return Err(String::from("no curves")) };
-    let bare = |floor: &Curve| {
-        format!("{} goes from {} to {} ({})", floor.name, ns(floor.first()), ns(floor.last()), times(floor.growth()))
-    };
-    let mut reading = vec![Reading::new("with no policy at all", format!("{}, {}.", bare(load), bare(add)))];
-    for curve in curves.iter().filter(|curve| !curve.is_floor) {
-        let far = |floor: &Curve| (curve.growth() / floor.growth()).ln().abs();
-        let like = if far(load) < far(add) { load } else { add };
-        let text = format!(
-            "from {} with one task to {} with the most ({}), which is more like {} ({}).",
+    [
+        subject(Curve::ours("breaker, success"), move |_| call(&healthy, true)),
+        subject(Curve::ours("breaker, 1 of 10 fails"), move |index| call(&mixed, index % 10 != 0)),
+        subject(Curve::ours("bulkhead, acquire and release"), move |_| compartment.try_acquire().is_ok()),
+        subject(Curve::ours("rate limiter, check"), move |_| limiter.try_acquire(&Threads).is_ok()),
+        subject(Curve::floor("one atomic load"), move |_| loaded.load(Ordering::Acquire)),
+        subject(Curve::floor("one atomic addition"), move |_| added.fetch_add(1, Ordering::AcqRel)),
+    ]
+}
+
+pub(crate) fn measure(effort: Effort) -> Result<Section, String> {
+    let runtime = Builder::new_multi_thread().worker_threads(WORKERS).build().map_err(|error| error.to_string())?;
+    // Longer than elsewhere, for the tasks to meet.
+    let longer = Effort { seconds: effort.seconds * 8.0, ..effort };
+    let mut subjects = subjects().map(|subject| {
+        let calls = longer.calls(|calls| (subject.seconds)(&runtime, 1, calls).unwrap_or(f64::MAX));
+        (subject, calls)
+    });
+    for tasks in TASKS {
+        // By turns, so that what else the machine has to do meets all alike.
+        let mut batches = [const { Vec::new() }; 6];
+        for _ in 0..effort.batches {
+            for ((subject, calls), batches) in subjects.iter().zip(&mut batches) {
+                batches.push((subject.seconds)(&runtime, tasks, *calls)?);
+            }
+        }
+        for ((subject, calls), batches) in subjects.iter_mut().zip(batches) {
+            subject.curve.push(tasks, median(batches) * 1e9 / f64::from(*calls));
+        }
+    }
+    let curves = subjects.map(|(subject, _)| subject.curve);
+    let [.., add] = &curves;
+    let reading = curves.iter().map(|curve| {
+        let mut text = format!(
+            "from {} with one task to {} with the most, {}",
             ns(curve.first()),
             ns(curve.last()),
-            times(curve.growth()),
-            like.name,
-            times(like.growth()),
+            times(curve.growth())
         );
-        reading.push(Reading::new(&curve.name, text));
-    }
-    let plot = Plot { x: "tasks on two workers", y: "ns per call, all tasks together", curves };
+        if !curve.is_floor {
+            let (first, last) = (times(curve.first() / add.first()), times(curve.last() / add.last()));
+            let _ = write!(text, "; {first} of {} with one task, {last} with the most", add.name);
+        }
+        Reading::new(&curve.name, text + ".")
+    });
+    let reading = reading.collect();
+    let plot = Plot { x: "tasks on two workers", y: "ns per call, all tasks together", curves: curves.into() };
     Ok(Section {
         title: "From one task to sixteen at one instance",
         about: format!(
