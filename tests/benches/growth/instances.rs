@@ -15,9 +15,11 @@ const COUNTS: [u32; 7] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000];
 type Windowed = LockedCircuitBreaker<CountBased<4>>;
 
 /// As many bytes as a breaker has.
-type Word = [AtomicU64; size_of::<CircuitBreaker>() / 8];
+type Word = [AtomicU64; WORDS];
+const WORDS: usize = size_of::<CircuitBreaker>() / 8;
 /// As many bytes as a breaker with a window has.
-type Lock = Mutex<[u64; size_of::<Windowed>() / 8 - 1]>;
+type Lock = Mutex<[u64; BESIDE_LOCK]>;
+const BESIDE_LOCK: usize = size_of::<Windowed>() / 8 - 1;
 
 fn breaker() -> CircuitBreaker {
     CircuitBreaker::new(valid!(Config::new().validate()))
@@ -95,10 +97,10 @@ pub(crate) fn measure(effort: Effort) -> Result<Section, String> {
         window
             .push(count, visit(effort, &windows, |breaker| breaker.try_acquire(Tokio).map(|permit| permit.success())));
         drop(windows);
-        let words: Vec<Word> = many(count, || [const { AtomicU64::new(0) }; _]);
+        let words: Vec<Word> = many(count, || [const { AtomicU64::new(0) }; WORDS]);
         load.push(count, visit(effort, &words, |words| touch(words, |word| word.load(Ordering::Acquire))));
         drop(words);
-        let locks: Vec<Lock> = many(count, || Mutex::new([0; _]));
+        let locks: Vec<Lock> = many(count, || Mutex::new([0; BESIDE_LOCK]));
         let locked = |lock: &Lock| touch(&*lock.lock().unwrap_or_else(PoisonError::into_inner), |word| *word);
         lock.push(count, visit(effort, &locks, locked));
         memory = format!("{} breakers take {plainly}; with a window of 100, {with_window}.", grouped(count.into()));

@@ -95,7 +95,9 @@ pub(crate) fn page(machine: &str, warning: Option<&str>, is_quick: bool, section
 fn reading(html: &mut String, section: &Section) {
     html.push_str("<ul>\n");
     for Reading { of, text } in &section.reading {
-        let _ = writeln!(html, "<li><b>{}</b>: {}</li>", escaped(of), escaped(text));
+        // No line begins with the sign.
+        let text = escaped(text).replace(" ×", "&nbsp;×");
+        let _ = writeln!(html, "<li><b>{}</b>: {text}</li>", escaped(of));
     }
     html.push_str("</ul>\n");
 }
