@@ -92,8 +92,9 @@ impl Curve {
     /// How it goes from end to end, in words.
     pub(crate) fn course(&self) -> String {
         let (first, last) = (ns(self.first()), ns(self.last()));
-        let (growth, slope, end) = (times(self.growth()), self.slope(), exponent(self.slope_at_end()));
-        format!("{} (from {first} to {last}, {growth}; slope {}, at the end {end})", way(slope), exponent(slope))
+        let (growth, slope, end) = (self.growth(), self.slope(), exponent(self.slope_at_end()));
+        let way = way(slope, growth);
+        format!("{way} (from {first} to {last}, {}; slope {}, at the end {end})", times(growth), exponent(slope))
     }
 }
 
@@ -107,15 +108,15 @@ fn exponent(slope: f64) -> String {
     format!("{:.2}", (slope * 100.0).round() / 100.0 + 0.0)
 }
 
-/// What a slope means.
-pub(crate) const fn way(slope: f64) -> &'static str {
-    match slope {
-        ..-0.08 => "falls",
-        -0.08..0.08 => "stays flat",
-        0.08..0.3 => "grows slowly",
-        0.3..0.8 => "grows less than in proportion",
-        0.8..1.2 => "grows in proportion",
-        1.2.. => "grows more than in proportion",
+/// What a slope means, and a growth from end to end: over six decades a small slope is a large growth.
+const fn way(slope: f64, growth: f64) -> &'static str {
+    match (slope, growth) {
+        (-0.1..0.1, 0.8..1.25) => "stays flat",
+        (_, ..1.0) => "falls",
+        (..0.3, _) => "grows slowly",
+        (0.3..0.8, _) => "grows less than in proportion",
+        (0.8..1.2, _) => "grows in proportion",
+        (1.2.., _) => "grows more than in proportion",
         _ => "could not be fitted",
     }
 }
