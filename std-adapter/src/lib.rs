@@ -23,12 +23,16 @@
 //! [`Tokio`] is the executor: tokio's clock and timers, so that `tokio::time::pause` governs everything. From plain threads, without a
 //! runtime, [`call_blocking`] runs a pipeline on [`Threads`]. [`Coalesce`] lets calls for the same thing at the same time share one run of it.
 //!
+//! Windows of time and limits for slow calls read the clock on each call: `CoarseClock` (feature `coarse`) is a cheap one for them.
+//!
 //! All of core is re-exported; the aliases here choose how states are shared: [`Atomic`] cells, without locks, where the state
 //! fits two words, and [`Locked`] ones elsewhere.
 
 mod atomic;
 mod blocking;
 pub mod coalesce;
+#[cfg(feature = "coarse")]
+mod coarse;
 mod executor;
 mod mutex;
 mod sync;
@@ -54,6 +58,8 @@ pub use failsoft_core::timeout::Timeout;
 pub use atomic::{Atomic, AtomicCell, Swapped};
 pub use blocking::{ThreadSleep, Threads, block_on, call_blocking};
 pub use coalesce::Coalesce;
+#[cfg(feature = "coarse")]
+pub use coarse::CoarseClock;
 pub use executor::Tokio;
 pub use mutex::{Locked, MutexCell};
 #[cfg(feature = "tracing")]

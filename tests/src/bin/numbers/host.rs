@@ -1,62 +1,13 @@
 //! What is measured in time and memory on this machine.
 
 use core::hint::black_box;
-use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
-use std::time::Instant;
 
 use backon::BackoffBuilder;
+use failsoft_tests::measure::{nanos, nanos_of_two};
 use failsoft_tokio::{CircuitBreaker, Clock, Tokio};
 
 use crate::{Row, subjects};
-
-/// Calls in a batch: long enough for the clock, short enough to fall between two interruptions.
-const BATCH: u32 = 100_000;
-/// Batches of which the fastest counts.
-const BATCHES: u32 = 40;
-
-/// Nanoseconds per call of `work`, in the fastest of many batches.
-fn nanos<R>(mut work: impl FnMut(u32) -> R) -> f64 {
-    let mut best = f64::MAX;
-    for _ in 0..BATCHES {
-        let start = Instant::now();
-        for call in 0..BATCH {
-            black_box(work(black_box(call)));
-        }
-        best = best.min(start.elapsed().as_secs_f64());
-    }
-    best * 1e9 / f64::from(BATCH)
-}
-
-/// The same with two threads at it at once, each doing the whole batch: the median, because the fastest batches are those in
-/// which the threads missed each other.
-fn nanos_of_two<R>(work: impl Fn(u32) -> R + Sync) -> f64 {
-    let mut spans: Vec<f64> = (0..BATCHES).map(|_| batch_of_two(&work)).collect();
-    spans.sort_by(f64::total_cmp);
-    spans[spans.len() / 2] * 1e9 / f64::from(BATCH)
-}
-
-/// Seconds for a batch by the slower one of two threads.
-fn batch_of_two<R>(work: &(impl Fn(u32) -> R + Sync)) -> f64 {
-    let arrived = AtomicU32::new(0);
-    let run = || {
-        // Spinning, since a thread that has to be woken comes too late for a batch of a millisecond.
-        arrived.fetch_add(1, Ordering::AcqRel);
-        while arrived.load(Ordering::Acquire) < 2 {
-            core::hint::spin_loop();
-        }
-        let start = Instant::now();
-        for call in 0..BATCH {
-            black_box(work(black_box(call)));
-        }
-        start.elapsed().as_secs_f64()
-    };
-    std::thread::scope(|scope| {
-        let other = scope.spawn(run);
-        let mine = run();
-        other.join().map_or(mine, |theirs| theirs.max(mine))
-    })
-}
 
 fn ns(figure: f64) -> String {
     format!("{figure:.2} ns")
