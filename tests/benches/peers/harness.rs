@@ -166,7 +166,7 @@ impl Bench {
             run(shared, Race { calls: PROOF.into(), right: Some(&right) });
             right.into_inner()
         };
-        let (ran, missed) = (Cell::new(0), Cell::new(0));
+        let (ran, missed, a_call) = (Cell::new(0), Cell::new(0), Cell::new(None));
         self.measure(TWO, subject, make, prove, |shared, bencher| {
             bencher.iter_custom(|calls| {
                 let start = Instant::now();
@@ -176,7 +176,11 @@ impl Bench {
                     let counter = if time.is_some() { &ran } else { &missed };
                     counter.set(counter.get() + 1);
                 }
-                time.unwrap_or(elapsed)
+                if let Some(time) = time {
+                    a_call.set(Some(time.as_secs_f64() / calls as f64));
+                }
+                // A sample that could not be had is as the one before.
+                time.or_else(|| Some(Duration::from_secs_f64(a_call.get()? * calls as f64))).unwrap_or(elapsed)
             });
         });
         if let Some(section) = self.sections.last_mut().filter(|_| missed.get() > ran.get()) {
