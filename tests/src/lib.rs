@@ -1,4 +1,8 @@
-//! Tests and measurements across the crates: the tests are in `tests/` beside this package's manifest, the measurements are its binaries.
+//! Tests and measurements across the crates: the tests are in `tests/` beside this package's manifest, the measurements are its
+//! binaries and, beside other crates, its benchmark `peers`.
+
+pub mod race;
+pub mod subjects;
 
 pub mod measure;
 

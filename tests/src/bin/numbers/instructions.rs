@@ -5,9 +5,10 @@ use core::hint::black_box;
 use core::time::Duration;
 use std::process::Command;
 
+use failsoft_tests::subjects;
 use failsoft_tokio::Instant;
 
-use crate::{NOT_MEASURED, Row, subjects};
+use crate::{NOT_MEASURED, Row};
 
 /// Calls in the shorter of the two runs whose difference counts.
 const CALLS: u64 = 1_000;

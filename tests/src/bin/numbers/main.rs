@@ -9,7 +9,6 @@ mod budget;
 mod chip;
 mod host;
 mod instructions;
-mod subjects;
 
 use core::fmt::Write as _;
 use std::process::ExitCode;

@@ -1,42 +1,48 @@
 //! The same work in failsoft and elsewhere: what is measured, apart from how.
 
 use core::future::{Future, ready};
+use core::num::NonZeroU32;
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
 use failsoft_tokio::cell::CellKind;
 use failsoft_tokio::circuit_breaker::{self, FailureRate, State, Trip};
-use failsoft_tokio::pipeline::{Bare, Stack};
+use failsoft_tokio::pipeline::{Bare, Layer, Part, Stack};
 use failsoft_tokio::{
-    Atomic, Backoff, Bulkhead, CircuitBreaker, Jitter, Pipeline, RateLimiter, Ratio, RetryPolicy, Timeout, Tokio,
-    bulkhead, rate_limiter, retry, valid,
+    Backoff, Bulkhead, CircuitBreaker, Jitter, Pipeline, RateLimiter, Ratio, RetryPolicy, Timeout, Tokio, bulkhead,
+    rate_limiter, retry, valid,
 };
+use governor::Quota;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
 
 /// The work of a call: it does nothing, and succeeds or fails.
 #[inline]
-pub(crate) fn work(good: bool) -> Result<(), ()> {
+#[expect(clippy::result_unit_err, reason = "nothing is to be known of a failure")]
+pub fn work(good: bool) -> Result<(), ()> {
     if core::hint::black_box(good) { Ok(()) } else { Err(()) }
 }
 
 /// A breaker with everything at its default: consecutive failures.
-pub(crate) fn consecutive() -> CircuitBreaker {
+pub fn consecutive() -> CircuitBreaker {
     CircuitBreaker::new(valid!(circuit_breaker::Config::new().validate()))
 }
 
 /// A breaker over a window of calls, as most peers have it. It opens at 90 %, so that a mixed load keeps it closed.
-pub(crate) fn window() -> CircuitBreaker<FailureRate> {
+pub fn window() -> CircuitBreaker<FailureRate> {
     const RATE: FailureRate = valid!(FailureRate::new(Ratio::percent(90), 40));
     CircuitBreaker::new(valid!(circuit_breaker::Config::new().with_trip(RATE).validate()))
 }
 
 /// The same window in `recloser`.
-pub(crate) fn recloser() -> recloser::Recloser {
+pub fn recloser() -> recloser::Recloser {
     recloser::Recloser::custom().error_rate(0.9).closed_len(40).open_wait(Duration::from_secs(60)).build()
 }
 
 /// Consecutive failures in `failsafe`.
-pub(crate) fn failsafe()
+pub fn failsafe()
 -> failsafe::StateMachine<failsafe::failure_policy::ConsecutiveFailures<failsafe::backoff::Constant>, ()> {
     let policy =
         failsafe::failure_policy::consecutive_failures(5, failsafe::backoff::constant(Duration::from_secs(60)));
@@ -46,9 +52,10 @@ pub(crate) fn failsafe()
 /// One call through a breaker of ours; whether it was let through.
 // Inlined as in a real caller: what counts is the policy, not a function around it.
 #[inline(always)]
-pub(crate) fn call<T: Copy + Trip>(breaker: &CircuitBreaker<T>, good: bool) -> bool
+pub fn call<K, T>(breaker: &circuit_breaker::CircuitBreaker<K, T>, good: bool) -> bool
 where
-    Atomic: CellKind<State<T::Meter>>,
+    T: Copy + Trip,
+    K: CellKind<State<T::Meter>>,
 {
     match breaker.try_acquire(Tokio) {
         Ok(permit) => {
@@ -65,32 +72,53 @@ where
 /// One call through `recloser`; whether it was let through.
 // Inlined as in a real caller: what counts is the policy, not a function around it.
 #[inline(always)]
-pub(crate) fn call_recloser(breaker: &recloser::Recloser, good: bool) -> bool {
+pub fn call_recloser(breaker: &recloser::Recloser, good: bool) -> bool {
     !matches!(breaker.call(|| work(good)), Err(recloser::Error::Rejected))
 }
 
 /// One call through `failsafe`; whether it was let through.
 // Inlined as in a real caller: what counts is the policy, not a function around it.
 #[inline(always)]
-pub(crate) fn call_failsafe(breaker: &impl failsafe::CircuitBreaker, good: bool) -> bool {
+pub fn call_failsafe(breaker: &impl failsafe::CircuitBreaker, good: bool) -> bool {
     !matches!(breaker.call(|| work(good)), Err(failsafe::Error::Rejected))
 }
 
 /// A limiter that lets all through, at any time.
-pub(crate) fn limiter() -> RateLimiter {
+pub fn limiter() -> RateLimiter {
     RateLimiter::new(valid!(rate_limiter::Config::new(u32::MAX, Duration::from_millis(1)).validate()))
 }
 
+/// A clock for `governor` that stands still: for what a limiter does when the time is there already.
+#[derive(Clone, Copy, Debug)]
+pub struct Still;
+
+impl governor::clock::Clock for Still {
+    type Instant = Nanos;
+
+    #[inline]
+    fn now(&self) -> Nanos {
+        Nanos::new(core::hint::black_box(1))
+    }
+}
+
+/// The same in `governor`: a permit a nanosecond, and four billion at once.
+pub fn governor<C: governor::clock::Clock>(
+    clock: C,
+) -> governor::RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>> {
+    let quota = Quota::with_period(Duration::from_nanos(1)).expect("not zero").allow_burst(NonZeroU32::MAX);
+    governor::RateLimiter::direct_with_clock(quota, clock)
+}
+
 /// Exponential delays with full jitter.
-pub(crate) fn backoff() -> Backoff {
+pub fn backoff() -> Backoff {
     Backoff::exponential(Duration::from_millis(10)).with_jitter(Jitter::Full)
 }
 
 /// The policies of [`pipeline`].
-pub(crate) type Standard<'p> = Stack<Stack<Stack<Stack<Bare, Timeout>, RetryPolicy>, &'p Bulkhead>, &'p CircuitBreaker>;
+pub type Standard<B, C> = Stack<Stack<Stack<Stack<Bare, Timeout>, RetryPolicy>, B>, C>;
 
 /// Timeout, retry, bulkhead and breaker around an operation.
-pub(crate) fn pipeline<'p>(bulkhead: &'p Bulkhead, breaker: &'p CircuitBreaker) -> Pipeline<Tokio, Standard<'p>> {
+pub fn pipeline<B: Part, C: Part>(bulkhead: B, breaker: C) -> Pipeline<Tokio, Standard<B, C>> {
     Pipeline::new(Tokio)
         .layer(Timeout::default())
         .layer(RetryPolicy::new(valid!(retry::Config::new().validate())))
@@ -99,14 +127,14 @@ pub(crate) fn pipeline<'p>(bulkhead: &'p Bulkhead, breaker: &'p CircuitBreaker) 
 }
 
 /// A bulkhead with room.
-pub(crate) fn compartment() -> Bulkhead {
+pub fn compartment() -> Bulkhead {
     Bulkhead::new(valid!(bulkhead::Config::new(64).validate()))
 }
 
 /// One call through a pipeline around an operation that is ready at once.
 // Inlined as in a real caller: what counts is the policy, not a function around it.
 #[inline(always)]
-pub(crate) fn call_pipeline(pipeline: &Pipeline<Tokio, Standard<'_>>) -> bool {
+pub fn call_pipeline<L: Layer<(), (), Tokio>>(pipeline: &Pipeline<Tokio, L>) -> bool {
     let call = pin!(pipeline.call(|_| ready(work(true))));
     matches!(call.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
 }
