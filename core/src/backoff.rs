@@ -80,7 +80,7 @@ pub enum Jitter {
     None,
     /// Evenly over `d ± ratio · d`.
     Proportional(Ratio),
-    /// Evenly over `0 … d`.
+    /// Evenly over `0 … d`: at its lowest, no delay at all.
     Full,
     /// Evenly over `d/2 … d`.
     Equal,

@@ -16,6 +16,7 @@ use crate::testing::{ManualClock, Script, Step, VirtualExecutor};
 use crate::{Instant, Ratio, Stop, valid};
 
 mod exhaustive;
+mod faults;
 
 type Tokened = TokenBudget<Local>;
 type Quota = QuotaBudget<Local>;

@@ -14,6 +14,7 @@ use crate::timeout::Timeout;
 use crate::valid;
 
 mod exhaustive;
+mod faults;
 
 fn limiter(config: Config) -> RateLimiter<Local> {
     RateLimiter::new(config.validate().expect("it makes sense"))

@@ -11,6 +11,8 @@ use crate::testing::{Recorder, Script, Scripted, Step, VirtualExecutor, never};
 use crate::timeout::Timeout;
 use crate::{Pipeline, valid};
 
+mod faults;
+
 type Observed<'r> = RetryPolicy<&'r Recorder<Retrying, 16>>;
 
 /// 10 ms, 20 ms, 40 ms, …, and three attempts.

@@ -7,6 +7,8 @@ use crate::failure::Failure;
 use crate::testing::tests::{Rig, Wakes, at, ms, poll_once};
 use crate::testing::{Script, Step, never};
 
+mod faults;
+
 /// The limit and the deadline of the timeout that ended the call.
 fn timed_out<T: fmt::Debug>(result: Result<T, Failure<()>>) -> Option<(Duration, Instant)> {
     match result.expect_err("it times out").cause {
