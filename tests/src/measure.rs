@@ -1,18 +1,7 @@
 //! How long a call takes, measured plainly. Each figure is the fastest or the middle one of many batches, since the machine may be shared.
 
 use core::hint::black_box;
-use core::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
-
-/// Calls in a batch: long enough for the clock, short enough to fall between two interruptions.
-const BATCH: u32 = 100_000;
-/// Batches of which the fastest counts.
-const BATCHES: u32 = 40;
-
-/// Nanoseconds per call of `work`, in the fastest of many batches.
-pub fn nanos<R>(work: impl FnMut(u32) -> R) -> f64 {
-    fastest(BATCHES, BATCH, work)
-}
 
 /// Nanoseconds per call of `work`, in the fastest of so many batches of so many calls.
 pub fn fastest<R>(batches: u32, calls: u32, mut work: impl FnMut(u32) -> R) -> f64 {
@@ -33,30 +22,6 @@ pub fn batch<R>(calls: u32, mut work: impl FnMut(u32) -> R) -> f64 {
 pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// The same with two threads at it at once, each doing the whole batch: the median, because the fastest batches are those in
-/// which the threads missed each other.
-pub fn nanos_of_two<R>(work: impl Fn(u32) -> R + Sync) -> f64 {
-    median((0..BATCHES).map(|_| batch_of_two(&work)).collect()) * 1e9 / f64::from(BATCH)
-}
-
-/// Seconds for a batch by the slower one of two threads.
-fn batch_of_two<R>(work: &(impl Fn(u32) -> R + Sync)) -> f64 {
-    let arrived = AtomicU32::new(0);
-    let run = || {
-        // Spinning, since a thread that has to be woken comes too late for a batch of a millisecond.
-        arrived.fetch_add(1, Ordering::AcqRel);
-        while arrived.load(Ordering::Acquire) < 2 {
-            core::hint::spin_loop();
-        }
-        batch(BATCH, work)
-    };
-    std::thread::scope(|scope| {
-        let other = scope.spawn(run);
-        let mine = run();
-        other.join().map_or(mine, |theirs| theirs.max(mine))
-    })
 }
 
 /// The slope of the straight line that fits points best where both axes are logarithmic: 0 where nothing grows, 1 where `y` is in

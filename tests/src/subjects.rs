@@ -1,4 +1,5 @@
-//! The same work in failsoft and elsewhere: what is measured, apart from how.
+//! The same work in failsoft and elsewhere: what is measured, apart from how. What builds a policy is inlined, as in a real caller: what it is
+//! made of is then known where it is used.
 
 use core::future::{Future, ready};
 use core::num::NonZeroU32;
@@ -26,11 +27,13 @@ pub fn work(good: bool) -> Result<(), ()> {
 }
 
 /// A breaker with everything at its default: consecutive failures.
+#[inline]
 pub fn consecutive() -> CircuitBreaker {
     CircuitBreaker::new(valid!(circuit_breaker::Config::new().validate()))
 }
 
 /// A breaker over a window of calls, as most peers have it. It opens at 90 %, so that a mixed load keeps it closed.
+#[inline]
 pub fn window() -> CircuitBreaker<FailureRate> {
     const RATE: FailureRate = valid!(FailureRate::new(Ratio::percent(90), 40));
     CircuitBreaker::new(valid!(circuit_breaker::Config::new().with_trip(RATE).validate()))
@@ -84,6 +87,7 @@ pub fn call_failsafe(breaker: &impl failsafe::CircuitBreaker, good: bool) -> boo
 }
 
 /// A limiter that lets all through, at any time.
+#[inline]
 pub fn limiter() -> RateLimiter {
     RateLimiter::new(valid!(rate_limiter::Config::new(u32::MAX, Duration::from_millis(1)).validate()))
 }
@@ -110,6 +114,7 @@ pub fn governor<C: governor::clock::Clock>(
 }
 
 /// Exponential delays with full jitter.
+#[inline]
 pub fn backoff() -> Backoff {
     Backoff::exponential(Duration::from_millis(10)).with_jitter(Jitter::Full)
 }
@@ -118,6 +123,7 @@ pub fn backoff() -> Backoff {
 pub type Standard<B, C> = Stack<Stack<Stack<Stack<Bare, Timeout>, RetryPolicy>, B>, C>;
 
 /// Timeout, retry, bulkhead and breaker around an operation.
+#[inline]
 pub fn pipeline<B: Part, C: Part>(bulkhead: B, breaker: C) -> Pipeline<Tokio, Standard<B, C>> {
     Pipeline::new(Tokio)
         .layer(Timeout::default())
@@ -127,6 +133,7 @@ pub fn pipeline<B: Part, C: Part>(bulkhead: B, breaker: C) -> Pipeline<Tokio, St
 }
 
 /// A bulkhead with room.
+#[inline]
 pub fn compartment() -> Bulkhead {
     Bulkhead::new(valid!(bulkhead::Config::new(64).validate()))
 }

@@ -14,6 +14,7 @@ use crate::cell::{Copied, Live, Local};
 use crate::testing::{ManualClock, Recorder, Script, Step, VirtualExecutor};
 use crate::{Classify, ErrIsFailure, Executor, Pipeline, Ratio, Rng, valid};
 
+mod edges;
 mod exhaustive;
 mod faults;
 mod oracle;
