@@ -4,7 +4,8 @@ use core::hint::black_box;
 use core::time::Duration;
 
 use backon::BackoffBuilder;
-use failsoft_tests::race::{alone, race};
+use failsoft_tests::measure::fastest;
+use failsoft_tests::race::race;
 use failsoft_tests::subjects::{self, Still};
 use failsoft_tokio::{CircuitBreaker, Clock, Tokio};
 
@@ -16,9 +17,8 @@ const BATCH: u32 = 100_000;
 const BATCHES: u32 = 40;
 
 /// Nanoseconds per call of `work`, in the fastest of many batches.
-fn nanos<R>(mut work: impl FnMut(u32) -> R) -> f64 {
-    let best = alone(BATCHES.into(), BATCH.into(), &mut 0, |call| work(black_box(call)));
-    best.as_secs_f64() * 1e9 / f64::from(BATCH)
+fn nanos<R>(work: impl FnMut(u32) -> R) -> f64 {
+    fastest(BATCHES, BATCH, work)
 }
 
 /// The same with two threads at it at once, each doing the whole batch: the median. Nothing where the machine is too busy for that.
