@@ -179,6 +179,8 @@ pub trait Stored: Fresh + Sized {
 
 /// Which of the two suits a state with a part that somebody else defines: [`Copied`] or [`InPlace`].
 pub trait Home {
+    /// Whether the state may be too large to be copied in passing.
+    const LARGE: bool;
     /// The cell of a state with such a part.
     type Cell<S: Fresh + Copy>: StateCell<S>;
     /// That of a state with two parts.
@@ -191,6 +193,7 @@ pub trait Home {
 pub struct Copied;
 
 impl Home for Copied {
+    const LARGE: bool = false;
     type Cell<S: Fresh + Copy> = Cell<S>;
     type With<H: Home> = H;
 }
@@ -201,6 +204,7 @@ impl Home for Copied {
 pub struct InPlace;
 
 impl Home for InPlace {
+    const LARGE: bool = true;
     type Cell<S: Fresh + Copy> = RefCell<S>;
     type With<H: Home> = Self;
 }

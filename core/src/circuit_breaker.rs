@@ -140,7 +140,7 @@ use core::mem::ManuallyDrop;
 use core::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::cell::{CellKind, Replaceable, SettingsCell, StateCell, update_timed};
+use crate::cell::{CellKind, Home, Replaceable, SettingsCell, StateCell, update_timed};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::failure::{Policy, Reason, Rejected};
 use crate::observe::{Called, Observer};
@@ -464,7 +464,7 @@ where
     K: CellKind<State<T::Meter>>,
 {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("CircuitBreaker").field("state", &self.peek().kind()).finish_non_exhaustive()
+        f.debug_struct("CircuitBreaker").field("state", &self.cell.read(State::kind)).finish_non_exhaustive()
     }
 }
 
@@ -475,7 +475,7 @@ where
     K: CellKind<State<T::Meter>>,
 {
     fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(f, "CircuitBreaker {{ state: {} }}", self.peek().kind());
+        defmt::write!(f, "CircuitBreaker {{ state: {} }}", self.cell.read(State::kind));
     }
 }
 
@@ -601,6 +601,9 @@ where
             let timed = config.trip.slow_after() != Span::MAX && verdict.outcome() != Outcome::Ignored;
             let (mut now, stamp) = (timed.then(|| clock.now()), ticket.stamp());
             let took = now.map_or(Span::ZERO, |now| ticket.took(now));
+            if <<T::Meter as Meter>::Home as Home>::LARGE {
+                return self.record_change(stamp, verdict, took, now, called, clock);
+            }
             // Most often the breaker is closed and stays so: that needs no event, and the time only where that counts.
             let glance = loop {
                 match self.cell.update(|state| state.glance(config, stamp, verdict, took, now)) {
@@ -684,7 +687,7 @@ where
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.peek().until()
+        self.cell.read(State::until)
     }
 
     /// Holds the breaker open until another state is chosen by hand.
@@ -722,20 +725,22 @@ where
 
     /// The state as the last call left it.
     pub fn state(&self) -> StateKind {
-        self.peek().kind()
+        self.cell.read(State::kind)
     }
 
     /// Everything there is to know, without disturbing it.
     pub fn snapshot(&self, clock: &impl Clock) -> Snapshot {
-        let (state, now) = (self.peek(), clock.now());
-        Snapshot {
-            state: state.kind(),
-            generation: state.stamp().generation(),
-            reopened: state.reopened(),
-            counts: self.configured(|config| state.counts(config, Some(now))),
-            probes: state.in_flight(),
-            until: state.until(),
-        }
+        let now = Some(clock.now());
+        self.configured(|config| {
+            self.cell.read(|state| Snapshot {
+                state: state.kind(),
+                generation: state.stamp().generation(),
+                reopened: state.reopened(),
+                counts: state.counts(config, now),
+                probes: state.in_flight(),
+                until: state.until(),
+            })
+        })
     }
 
     /// Who is told of the transitions.
@@ -801,10 +806,6 @@ where
     T: Copy + Trip,
     K: CellKind<State<T::Meter>>,
 {
-    fn peek(&self) -> State<T::Meter> {
-        self.cell.read(|state| *state)
-    }
-
     /// Looks at the settings in force.
     #[inline]
     fn configured<R>(&self, f: impl FnOnce(&Config<T>) -> R) -> R {

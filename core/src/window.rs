@@ -54,30 +54,39 @@ impl<const WORDS: usize> CountWindow<WORDS> {
 
     /// Takes in a call; those beyond the last `size` (1 to [`CAPACITY`](Self::CAPACITY)) leave.
     pub fn push(&mut self, size: u32, failed: bool, slow: bool) {
+        self.accept(failed, slow, self.counts_with(size, failed, slow));
+    }
+
+    /// What would be in the window with one more call.
+    pub(crate) fn counts_with(&self, size: u32, failed: bool, slow: bool) -> Counts {
         let size = size.min(Self::CAPACITY).max(1);
-        while self.counts.calls >= size {
-            self.drop_oldest();
+        let mut counts = self.counts;
+        while counts.calls >= size {
+            counts = self.without_oldest(counts);
         }
+        counts.add(&Counts { calls: 1, failures: failed.into(), slow: slow.into() });
+        counts
+    }
+
+    /// Takes in a call; these are the counts with it.
+    pub(crate) fn accept(&mut self, failed: bool, slow: bool, counts: Counts) {
         set(&mut self.failed, self.next, failed);
         set(&mut self.slow, self.next, slow);
-        self.counts.calls = self.counts.calls.saturating_add(1);
-        self.counts.failures = self.counts.failures.saturating_add(failed.into());
-        self.counts.slow = self.counts.slow.saturating_add(slow.into());
+        self.counts = counts;
         let next = self.next.saturating_add(1);
         self.next = if next >= Self::CAPACITY { 0 } else { next };
     }
 
-    fn drop_oldest(&mut self) {
-        let Counts { calls, failures, slow } = self.counts;
+    fn without_oldest(&self, Counts { calls, failures, slow }: Counts) -> Counts {
         let oldest = match self.next.checked_sub(calls) {
             Some(oldest) => oldest,
             None => self.next.saturating_add(Self::CAPACITY).saturating_sub(calls),
         };
-        self.counts = Counts {
+        Counts {
             calls: calls.saturating_sub(1),
             failures: failures.saturating_sub(get(&self.failed, oldest).into()),
             slow: slow.saturating_sub(get(&self.slow, oldest).into()),
-        };
+        }
     }
 
     /// What is in the window.

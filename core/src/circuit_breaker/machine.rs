@@ -397,7 +397,8 @@ impl<M: Meter> State<M> {
         }
     }
 
-    /// Settles what needs neither the time nor an event: most often, a breaker that is closed and stays so.
+    /// Settles what needs neither the time nor an event: most often, a breaker that is closed and stays so. For meters that are
+    /// copied: what doesn't settle here has not been counted.
     #[inline]
     pub(super) fn glance<T: Copy + Trip<Meter = M>>(
         &mut self,
@@ -442,24 +443,48 @@ impl<M: Meter> State<M> {
         if !phase.counts() {
             return Some(Settled::Unrecorded);
         }
-        let (mut meter, mut opens) = (self.meter, report.verdict.opens());
-        if let Some(sample) = sample {
-            let trips = config.trip.record(&mut meter, sample, report.now)?;
-            if phase != Phase::CLOSED {
-                return self.settle_dry(config, meter, trips, report, told);
-            }
-            opens |= trips;
-        } else if phase != Phase::CLOSED && opens {
-            return self.settle_dry(config, meter, false, report, told);
+        let opens = report.verdict.opens();
+        if opens {
+            // Before anything is counted: what opens has a time.
+            report.now?;
         }
-        if phase == Phase::CLOSED && opens {
+        let (trips, moved) = match sample {
+            Some(sample) => self.count(config, sample, report.now)?,
+            None => (false, false),
+        };
+        if phase != Phase::CLOSED {
+            if sample.is_some() || opens {
+                self.settle_dry(config, trips, moved, report, told);
+            }
+        } else if opens || trips {
+            // It is there: neither can be without.
             let now = report.now?;
-            self.meter = meter;
             self.pass(Phase::OPEN, now, report.verdict.hint_or_zero(), config, told);
-        } else {
-            self.meter = meter;
         }
         Some(Settled::Done)
+    }
+
+    /// Counts an outcome: whether the condition is met then, for which the time has to be known, and whether the meter is
+    /// another one.
+    #[inline]
+    fn count<T: Copy + Trip<Meter = M>>(
+        &mut self,
+        config: &Config<T>,
+        sample: Sample,
+        now: Option<Instant>,
+    ) -> Option<(bool, bool)> {
+        if M::Home::LARGE {
+            // A window takes every outcome in.
+            return Some((config.trip.record(&mut self.meter, sample, now)?, true));
+        }
+        let mut meter = self.meter;
+        let trips = config.trip.record(&mut meter, sample, now)?;
+        if trips {
+            now?;
+        }
+        let moved = meter != self.meter;
+        self.meter = meter;
+        Some((trips, moved))
     }
 
     fn settle_probe<T: Copy + Trip<Meter = M>>(
@@ -489,17 +514,17 @@ impl<M: Meter> State<M> {
         Some(Settled::Done)
     }
 
-    /// In metrics only: what the meter has come to, and whether the condition is met.
+    /// In metrics only: whether the condition is met.
     fn settle_dry<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
-        meter: M,
         trips: bool,
+        moved: bool,
         report: &Report<'_>,
         told: Told<'_>,
-    ) -> Option<Settled> {
+    ) {
         let phase = self.stamp.phase();
-        let next = if trips || phase == Phase::METRICS_ONLY_MET && meter == self.meter {
+        let next = if trips || phase == Phase::METRICS_ONLY_MET && !moved {
             // What the meter does not take in does not change what it has said: successes, for a failure meter.
             Phase::METRICS_ONLY_MET
         } else if report.verdict.opens() {
@@ -508,15 +533,13 @@ impl<M: Meter> State<M> {
             Phase::METRICS_ONLY
         };
         let generation = self.stamp.generation();
-        let stamp = Stamp::new(next, generation);
+        self.stamp = Stamp::new(next, generation);
         // Only the edge is reported, and nothing has changed but our word for it.
         if let (Phase::METRICS_ONLY, true, Some(told)) = (phase, next != phase, told) {
-            let now = Some(report.now?);
-            let (from, to, counts) = (StateKind::MetricsOnly, StateKind::Open, config.trip.counts(&meter, now));
+            let counts = config.trip.counts(&self.meter, report.now);
+            let (from, to) = (StateKind::MetricsOnly, StateKind::Open);
             *told = Some(Transition { from, to, generation, reopened: 0, counts, until: None });
         }
-        (self.meter, self.stamp) = (meter, stamp);
-        Some(Settled::Done)
     }
 
     /// Carries what has been counted over to other settings. Half-open, which may be decided by them, has to be

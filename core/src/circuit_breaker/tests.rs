@@ -106,7 +106,9 @@ impl PackedMeter for InARow {
 impl Trip for SlowInARow {
     type Meter = InARow;
 
-    fn record(&self, meter: &mut InARow, sample: Sample, _: Option<Instant>) -> Option<bool> {
+    fn record(&self, meter: &mut InARow, sample: Sample, now: Option<Instant>) -> Option<bool> {
+        // With a limit, every call is timed.
+        now?;
         meter.0 = if sample.slow || sample.took > self.limit { (meter.0 + 1).min(0xFFFF) } else { 0 };
         Some(meter.0 >= self.threshold.into())
     }
@@ -145,6 +147,16 @@ impl Clock for RunningClock {
 }
 
 // Permits
+
+impl<K, T, O> CircuitBreaker<K, T, O>
+where
+    T: Copy + Trip,
+    K: CellKind<State<T::Meter>>,
+{
+    fn peek(&self) -> State<T::Meter> {
+        self.cell.read(|state| *state)
+    }
+}
 
 #[test]
 fn a_call_that_panics_gives_its_probe_back() {

@@ -106,7 +106,8 @@ pub trait Trip: Debug {
     type Meter: Meter;
 
     /// Takes one outcome into account and says whether the condition is met now. `None`, with the meter untouched, when
-    /// it can't say without the time.
+    /// it can't say without the time. So too, of a meter that is kept [`InPlace`](crate::cell::InPlace), when the condition would
+    /// be met: such a meter is not copied, what has been recorded stays recorded, and what opens has a time.
     fn record(&self, meter: &mut Self::Meter, sample: Sample, now: Option<Instant>) -> Option<bool>;
 
     /// Whether the meter is one that a success leaves as it is, so that the success need not be recorded at all. It may say no
@@ -673,6 +674,12 @@ impl<A: Trip, B: Trip> Trip for (A, B) {
     type Meter = (A::Meter, B::Meter);
 
     fn record(&self, meter: &mut Self::Meter, sample: Sample, now: Option<Instant>) -> Option<bool> {
+        if <<Self::Meter as Meter>::Home as Home>::LARGE {
+            // With the time, neither can answer that it can't say: nothing would be left half recorded.
+            now?;
+            let trips = (self.0.record(&mut meter.0, sample, now)?, self.1.record(&mut meter.1, sample, now)?);
+            return Some(trips.0 || trips.1);
+        }
         let (mut first, mut second) = *meter;
         let trips = (self.0.record(&mut first, sample, now)?, self.1.record(&mut second, sample, now)?);
         *meter = (first, second);

@@ -5,6 +5,7 @@
 use std::vec::Vec;
 
 use super::*;
+use crate::window::CountWindow;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -392,6 +393,31 @@ fn a_pair_that_lacks_the_time_for_one_leaves_both_as_they_were() {
         };
         assert_eq!((answer, count, level), (None, Consecutive::FRESH, Drained::FRESH));
     }
+}
+
+#[test]
+fn a_window_that_would_open_leaves_everything_as_it_was_until_it_has_the_time() {
+    fn assert_asks<T: Trip>(trip: &T) {
+        let (mut meter, failure) = (T::Meter::FRESH, Sample::of(true));
+        let now = Some(Instant::START);
+        assert!((0..2).all(|_| trip.record(&mut meter, failure, now) == Some(false)), "{trip:?}");
+        let before = meter;
+        assert_eq!((trip.record(&mut meter, failure, None), meter), (None, before), "{trip:?}");
+        assert_eq!(trip.record(&mut meter, failure, now), Some(true), "{trip:?}");
+        assert_eq!(trip.counts(&meter, now).failures, 3, "each once: {trip:?}");
+    }
+    let window = CountBased::<1>::of_failures(3, 4).expect("a good window");
+    let lately = TimeBased::<2>::of_failures(3, SECOND).expect("a good window");
+    assert_asks(&window);
+    assert_asks(&lately);
+    // Within a pair, though the other needs no time.
+    assert_asks(&(window, consecutive(9)));
+    assert_asks(&(lately, window));
+    assert_asks(&(window, (consecutive(9), lately)));
+
+    let mut meter = CountWindow::FRESH;
+    assert_eq!(window.record(&mut meter, Sample::of(true), None), Some(false), "and no time else");
+    assert_eq!(meter.counts().failures, 1);
 }
 
 // What the breaker relies on

@@ -202,9 +202,15 @@ impl<const WORDS: usize> CountBased<WORDS> {
 impl<const WORDS: usize> Trip for CountBased<WORDS> {
     type Meter = CountWindow<WORDS>;
 
-    fn record(&self, meter: &mut Self::Meter, sample: Sample, _: Option<Instant>) -> Option<bool> {
-        meter.push(self.size, sample.failed, self.thresholds.is_slow(sample));
-        Some(self.thresholds.reached_by(meter.counts()))
+    fn record(&self, meter: &mut Self::Meter, sample: Sample, now: Option<Instant>) -> Option<bool> {
+        let slow = self.thresholds.is_slow(sample);
+        let counts = meter.counts_with(self.size, sample.failed, slow);
+        let trips = self.thresholds.reached_by(counts);
+        if trips && now.is_none() {
+            return None;
+        }
+        meter.accept(sample.failed, slow, counts);
+        Some(trips)
     }
 
     #[inline]

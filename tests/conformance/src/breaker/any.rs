@@ -292,6 +292,8 @@ impl Trip for AnyTrip<'_> {
 
     #[inline(never)]
     fn record(&self, meter: &mut Meter, sample: Sample, now: Option<Instant>) -> Option<bool> {
+        // It is kept in place, and any of them may open.
+        now?;
         self.condition.record(meter, sample, now)
     }
 
