@@ -573,23 +573,39 @@ where
 
     #[inline]
     fn settle(&self, ticket: Ticket, verdict: &Verdict, clock: &impl Clock) {
-        let (unmoved, now) = self.configured(|config| {
+        let (good, unmoved, now) = self.configured(|config| {
             let limit = config.trip.slow_after();
             let now = (limit != Span::MAX).then(|| clock.now());
             let slow = verdict.is_slow() || now.is_some_and(|now| ticket.took(now) > limit);
             let good = verdict.outcome() == Outcome::Success && !slow && !verdict.opens();
             // Most often there is nothing to write: a success changes nothing while all is well.
             let unmoved = |state: &State<T::Meter>| state.is_unmoved_by_success(config, ticket).then_some(());
-            (good && self.cell.glimpse(unmoved).is_some(), now)
+            (good, good && self.cell.glimpse(unmoved).is_some(), now)
         });
-        let called = Called::Recorded(verdict.outcome());
         if unmoved {
-            self.observer.called(called);
+            self.observer.called(Called::Recorded(Outcome::Success));
+        } else if good {
+            self.settle_success(ticket, now, clock);
         } else {
-            match now {
-                Some(now) => self.record(ticket, verdict, called, &now),
-                None => self.record(ticket, verdict, called, clock),
-            }
+            self.settle_at(ticket, verdict, now, clock);
+        }
+    }
+
+    /// A success that changes something.
+    // By itself, so that where a success is reported nothing is made ready for what it most often isn't.
+    #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline)]
+    fn settle_success(&self, ticket: Ticket, now: Option<Instant>, clock: &impl Clock) {
+        self.settle_at(ticket, &Verdict::SUCCESS, now, clock);
+    }
+
+    /// `now` is the time, where it has been read.
+    #[inline]
+    fn settle_at(&self, ticket: Ticket, verdict: &Verdict, now: Option<Instant>, clock: &impl Clock) {
+        let called = Called::Recorded(verdict.outcome());
+        match now {
+            Some(now) => self.record(ticket, verdict, called, &now),
+            None => self.record(ticket, verdict, called, clock),
         }
     }
 
