@@ -260,7 +260,10 @@ struct Progress {
 }
 
 impl Progress {
-    const FIRST: Self = Self { attempt: 1, previous: Span::ZERO, resume: None };
+    // A function: a constant would be copied, what a `None` has no value for included.
+    const fn first() -> Self {
+        Self { attempt: 1, previous: Span::ZERO, resume: None }
+    }
 }
 
 impl<O, B: RetryBudget> Part for RetryPolicy<O, B> {
@@ -284,7 +287,7 @@ impl<T, E, X: Executor, O: Observer<Retrying>, B: RetryBudget> Layer<T, E, X> fo
     type State<I> = RetryState<T, E, X::Sleep, B::Spent, I>;
 
     fn idle<I>(&self, inner: I) -> Self::State<I> {
-        RetryState { progress: Progress::FIRST, spent: None, deadline: None, last: None, sleep: None, inner }
+        RetryState { progress: Progress::first(), spent: None, deadline: None, last: None, sleep: None, inner }
     }
 
     #[inline]
@@ -327,7 +330,7 @@ impl<T, E, X: Executor, O: Observer<Retrying>, B: RetryBudget> Layer<T, E, X> fo
                 return Poll::Pending;
             };
             if answer.verdict.outcome() == Outcome::Success {
-                (*this.progress, *this.deadline, *this.last) = (Progress::FIRST, None, None);
+                (*this.progress, *this.deadline, *this.last) = (Progress::first(), None, None);
                 self.end(this.spent, Outcome::Success);
                 return Poll::Ready(answer);
             }
@@ -360,7 +363,7 @@ impl<T, E, X: Executor, O: Observer<Retrying>, B: RetryBudget> Layer<T, E, X> fo
         // First, so that its permits come back even if dropping the last answer panics.
         next.reset(this.inner, executor);
         this.sleep.set(None);
-        (*this.progress, *this.deadline, *this.last) = (Progress::FIRST, None, None);
+        (*this.progress, *this.deadline, *this.last) = (Progress::first(), None, None);
     }
 }
 
@@ -442,7 +445,7 @@ fn finish<T, E>(
     if let Err(failure) = &mut answer.result {
         (failure.attempts, failure.stop) = (progress.attempt, Some(stop));
     }
-    (*progress, *deadline) = (Progress::FIRST, None);
+    (*progress, *deadline) = (Progress::first(), None);
     answer
 }
 

@@ -20,7 +20,10 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) const NOT_YET: Self = Self { place: None, until: Instant::MAX };
+    // A function: a constant would be copied, what a `None` has no value for included.
+    pub(super) const fn not_yet() -> Self {
+        Self { place: None, until: Instant::MAX }
+    }
 
     /// Takes permits or joins the queue, then waits until served. The deadline is armed once there is something to wait for.
     #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
@@ -49,7 +52,7 @@ impl Waiting {
             },
             Some(id) => {
                 if let Poll::Ready(result) = bulkhead.poll_served(id, weight, cx) {
-                    *self = Self::NOT_YET;
+                    *self = Self::not_yet();
                     return Poll::Ready(result);
                 }
             }
@@ -64,7 +67,7 @@ impl Waiting {
         K: CellKind<Slots> + CellKind<Tally>,
         Q: WaitQueue,
     {
-        if let Some(id) = core::mem::replace(self, Self::NOT_YET).place {
+        if let Some(id) = core::mem::replace(self, Self::not_yet()).place {
             bulkhead.leave(id, weight);
         }
     }
@@ -110,7 +113,7 @@ where
     X: Executor,
 {
     pub(super) const fn new(bulkhead: &'b Bulkhead<K, Q>, weight: u32, executor: X) -> Self {
-        Self { bulkhead, weight, priority: Priority::CRITICAL, executor, waiting: Waiting::NOT_YET, sleep: None }
+        Self { bulkhead, weight, priority: Priority::CRITICAL, executor, waiting: Waiting::not_yet(), sleep: None }
     }
 
     /// With another priority than the highest: rejected at once where a permit would have to be waited for.

@@ -80,7 +80,7 @@ where
     type State<I> = BulkheadState<X::Sleep, I>;
 
     fn idle<I>(&self, inner: I) -> Self::State<I> {
-        BulkheadState { waiting: Waiting::NOT_YET, holds: false, sleep: None, inner }
+        BulkheadState { waiting: Waiting::not_yet(), holds: false, sleep: None, inner }
     }
 
     #[inline]
