@@ -191,3 +191,16 @@ impl<K: CellKind<InFlight>> RetryBudget for ConcurrentBudget<K> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_never_more_retries_in_flight_than_the_counter_holds_beside_the_cells_own_bit() {
+        let config = ConcurrentConfig::new().with_share(Ratio::ONE).validate().expect("it makes sense").get();
+        let mut in_flight = InFlight { calls: u32::MAX, retries: 0x7FFF_FFFE };
+        assert!(in_flight.retry(&config) && !in_flight.retry(&config));
+        assert_eq!(in_flight.retries, 0x7FFF_FFFF);
+    }
+}

@@ -6,6 +6,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::Pipeline;
+use crate::bulkhead::{self, Bulkhead, NoQueue};
 use crate::cell::{Live, Local};
 use crate::rng::Rng;
 use crate::testing::tests::{Rig, ms, poll_once};
@@ -442,6 +443,19 @@ mod keyed {
         let rejected = call(1).expect_err("it had one").rejected().expect("by the limiter");
         assert_eq!(rejected.reason(), Reason::RateExceeded);
         assert_eq!(service.calls(), 2);
+    }
+
+    #[test]
+    fn a_call_that_is_dropped_gives_back_what_lies_within_its_key() {
+        let executor = VirtualExecutor::new();
+        let keyed = Limiter::<8>::new(valid!(Config::new(1, ms(100)).validate()));
+        let compartment = Bulkhead::<Local, NoQueue>::new(valid!(bulkhead::Config::new(1).validate()));
+        let pipeline = Pipeline::new(&executor).layer(keyed.of(1)).layer(&compartment);
+        let mut call = Box::pin(pipeline.call(|_| core::future::pending::<Result<(), ()>>()));
+        assert!(poll_once(call.as_mut()).is_pending());
+        assert_eq!(compartment.snapshot().in_use, 1);
+        drop(call);
+        assert_eq!(compartment.snapshot().in_use, 0);
     }
 }
 

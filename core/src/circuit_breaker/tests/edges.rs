@@ -48,3 +48,9 @@ fn a_report_that_turns_out_to_trip_nothing_leaves_the_breaker_closed() {
     assert_eq!(state.settle(&config, &report, None), Some(Settled::Done));
     assert_eq!(state.stamp().phase(), Phase::OPEN);
 }
+
+#[test]
+fn what_is_said_twice_holds_as_if_said_once() {
+    assert_eq!(Config::new().with_full_trial().with_full_trial(), Config::new().with_full_trial());
+    assert_ne!(Config::new().with_full_trial(), Config::new());
+}
