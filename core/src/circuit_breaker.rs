@@ -618,6 +618,7 @@ where
             let (mut now, stamp) = (timed.then(|| clock.now()), ticket.stamp());
             let took = now.map_or(Span::ZERO, |now| ticket.took(now));
             if <<T::Meter as Meter>::Home as Home>::LARGE {
+                // Counted where it is, once: so at once with all that may follow.
                 return self.record_change(stamp, verdict, took, now, called, clock);
             }
             // Most often the breaker is closed and stays so: that needs no event, and the time only where that counts.
