@@ -422,7 +422,8 @@ where
 
     /// Checks the services' health, each at its interval, and lets the level rise: for ever, in a task of its own.
     ///
-    /// `check` says whether a service is well; give it a timeout where it may hang.
+    /// `check` says whether a service is well. Give it a timeout: while one hangs, no other is made. And a service of which nobody
+    /// reports anything any more stays as healthy as it was: where silence is a failure, check whether it has spoken lately.
     ///
     /// # Cancel safety
     /// Dropping the future drops the check under way; that service is checked again an interval later.

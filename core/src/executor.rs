@@ -7,7 +7,8 @@ use crate::time::{Clock, Instant};
 /// There is no `spawn`: policies are polled in the caller's own task, so nothing outlives the call and nothing is
 /// allocated.
 pub trait Executor: Clock {
-    /// Completes when the clock has reached a given instant.
+    /// Completes when the clock has reached a given instant: with the first poll from then on, whatever has become of its alarm. Who
+    /// waits asks the sleep, and reads the clock only when it has completed.
     type Sleep: Future<Output = ()>;
 
     /// Sleeps until `at`. An instant that is past completes at the first poll; waking early or late is harmless, since

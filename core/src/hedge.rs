@@ -25,7 +25,8 @@
 //!
 //! # Only what is idempotent
 //! Several tries run at once, and those that lose are dropped at their current await, with what they had done by then done.
-//! [`Hedge::new`] takes [`Idempotent`], by which the caller declares that this does no harm.
+//! [`Hedge::new`] takes [`Idempotent`], by which the caller declares that this does no harm. They are dropped before the answer is given:
+//! what is slow to drop delays it, and what panics when it is dropped takes it along.
 //!
 //! # How it goes
 //! The first try starts at once, the others each a [delay](Delay) after the one before it. All tries are polled in the order in

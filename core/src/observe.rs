@@ -4,6 +4,9 @@ use crate::outcome::Outcome;
 
 /// Receives a policy's events, after the change, outside any lock, exactly once each.
 ///
+/// One that panics takes the call along, and is told nothing more of what that call brought about. The policy has changed by then, and
+/// nothing is held.
+///
 /// `()` receives nothing and costs nothing. A closure or function is a sink too, so that a `static` can name one:
 ///
 /// ```

@@ -30,12 +30,13 @@
 //! | --- | --- | --- | --- |
 //! | attempts | [`ATTEMPTS`] (3), the first included | 1 or more | 1 never retries; `u32::MAX` is limited by time alone |
 //! | delays | 1 s, doubling, at most 60 s, ± 10 % | see [`backoff`](crate::backoff) | |
-//! | total time | none | above zero | no sleep that would outlast it: gives up at once |
+//! | total time | none | above zero | no sleep that would outlast it: gives up at once. An attempt may begin just before its end |
+//! | a server's hint | at least that long | any | nothing but the total time and timeouts around bounds it: have one of them |
 //! | rejections by one's own policies | not retried | | |
 //! | budget | none | see [`budget`](crate::budget) | |
 //!
 //! # When not to use it
-//! For operations that are not idempotent; and at more than one level of a call chain, since the attempts multiply.
+//! For operations that are not idempotent: any error is retried, unless a classifier calls it permanent; and at more than one level of a call chain, since the attempts multiply.
 //!
 //! # Source
 //! Brooker, "Timeouts, retries and backoff with jitter", Amazon Builders' Library; Retry-After as in RFC 9110, section 10.2.3.

@@ -20,6 +20,8 @@ use crate::testing::{ManualClock, Recorder, Script, Step, VirtualExecutor};
 use crate::timeout::Timeout;
 use crate::valid;
 
+mod faults;
+
 type Test = Result<(), Box<dyn core::error::Error>>;
 
 const fn ms(millis: u64) -> Duration {

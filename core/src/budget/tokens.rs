@@ -43,7 +43,7 @@ impl TokenConfig {
         Self { deposit: DEPOSIT, ttl: Span::of(TTL), minimum_per_second: MINIMUM_PER_SECOND }
     }
 
-    /// So much of a retry is deposited by each call.
+    /// So much of a retry is deposited by each call. Above 100 % each pays for more than one: the load may then multiply by that.
     #[must_use]
     pub const fn with_deposit(mut self, deposit: Ratio) -> Self {
         self.deposit = deposit;

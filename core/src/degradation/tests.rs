@@ -823,3 +823,18 @@ fn a_service_that_is_registered_again_keeps_its_health() {
     hub.register("a", Service::new(Criticality::Important)).expect("it has its place");
     assert_eq!(hub.is_healthy("a"), Ok(false));
 }
+
+#[test]
+fn a_check_that_hangs_takes_the_level_down_once_its_timeout_is_over() {
+    let (rig, changes) = (&Rig::new(), Changes::new());
+    let hub: Hub<'_> = Hub::with_observer(QUICK, &changes);
+    let service = Service::new(Criticality::Critical).with_check_interval(ms(50));
+    hub.register("a", service).expect("there is room");
+    let pipeline = &Pipeline::new(rig).layer(Timeout::new(ms(20)));
+    // Well at first, then nothing is heard of it.
+    let check = async |_| {
+        pipeline.call(async |_| if rig.elapsed() < ms(50) { Ok::<_, ()>(()) } else { never().await }).await.is_ok()
+    };
+    rig.run(until(hub.run_checks(rig, check), rig.sleep_until(at(500))));
+    assert_eq!(told(&changes), [(Full, Minimal, at(70))]);
+}

@@ -85,7 +85,8 @@ impl<Key: Clone + Eq + Hash, T, const N: usize> Memories<Key, T, N> {
 /// # Bounded memory
 /// A key gets its place with its first good value. When all are taken, the one whose value is the oldest makes room: keys that keep being
 /// refreshed stay, and a flood of made-up ones gets no place at all where their calls fail. To find the oldest is to look
-/// through them all, in the cell: a reason not to have thousands.
+/// through them all, in the cell: a reason not to have thousands. So is that keys are found by a hash without a secret, which whoever
+/// can choose keys may make collide.
 ///
 /// A key is cloned in the cell when it gets its place. For the values, see the [module](super#copies).
 pub struct KeyedLastGood<K: CellKind<Memories<Key, T, N>>, Key, T, const N: usize, O = ()> {

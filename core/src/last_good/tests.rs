@@ -633,3 +633,32 @@ fn a_clock_that_jumped_ahead_and_came_back_keeps_nothing_fresh() {
         assert!(keyed.get(&10, &now).is_some() && keyed.get(&11, &now).is_some(), "after {second} s");
     }
 }
+
+/// A key that somebody has chosen: all have one hash.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Chosen(u32);
+
+impl core::hash::Hash for Chosen {
+    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+        0_u32.hash(state);
+    }
+}
+
+#[test]
+fn keys_chosen_to_have_one_hash_are_told_apart_all_the_same() {
+    let chosen: KeyedLastGood<Local, Chosen, u32, 16> = KeyedLastGood::new(FIVE_TO_SIXTY);
+    let plain: KeyedLastGood<Local, u32, u32, 16> = KeyedLastGood::new(FIVE_TO_SIXTY);
+    let (mut rng, mut now) = (Rng::new(5), 0);
+    // Up to as many keys as there are places, and then beyond them.
+    for most in [16, 50] {
+        for step in 0..5_000 {
+            now += u64::from(rng.next()) % 2_000;
+            let (key, kept) = (rng.next() % most, rng.next());
+            if rng.next().is_multiple_of(4) {
+                chosen.remember(&Chosen(key), &kept, &at(now));
+                plain.remember(&key, &kept, &at(now));
+            }
+            assert_eq!(chosen.get(&Chosen(key), &at(now)), plain.get(&key, &at(now)), "{most} keys, step {step}");
+        }
+    }
+}

@@ -7,12 +7,15 @@ use std::vec::Vec;
 
 use super::*;
 use crate::backoff::{Backoff, Jitter};
+use crate::budget::{QuotaBudget, QuotaConfig};
 use crate::bulkhead::{self, Bulkhead, LocalQueue};
 use crate::cell::Local;
 use crate::circuit_breaker::{self, CircuitBreaker, StateKind};
 use crate::degradation::{self, Criticality, Degradation, DegradationLevel, Service};
 use crate::failure::{Reason, Stop};
 use crate::fallback::FallbackTo;
+use crate::hedge::{FixedDelay, Hedge, Idempotent};
+use crate::rate_limiter::{self, RateLimiter};
 use crate::retry::{self, RetryPolicy};
 use crate::testing::tests::{Endless, Rig, Threaded, ThreadedQueue, at, block_on, explode, explodes, ms, poll_once};
 use crate::testing::{Script, Scripted, Step, VirtualExecutor};
@@ -229,6 +232,36 @@ fn polls_that_nothing_asked_for_have_no_effect() {
         (result, tally, elapsed, world.service.calls(), world.rig.sleeps(), world.rig.reads(), (&world.rig).random())
     });
     assert_eq!(calm, noisy);
+}
+
+#[test]
+fn polls_that_nothing_asked_for_take_nothing_from_a_budget_nor_from_a_quota() {
+    static STEPS: [Step; 3] = [Step::FailAfter(ms(10)), Step::FailAfter(ms(10)), Step::SucceedAfter(ms(20))];
+    let [calm, noisy] = [1, 1_000].map(|polls| {
+        let rig = Rig::new();
+        let budget = QuotaBudget::<Local>::new(valid!(QuotaConfig::new().validate()));
+        let quota =
+            rate_limiter::Config::new(10, Duration::from_secs(1)).with_burst(1).with_queue(4, Duration::from_secs(9));
+        let limiter = RateLimiter::<Local>::new(quota.validate().expect("it makes sense"));
+        let hedge: Hedge<Local, 1, FixedDelay, (), &QuotaBudget<Local>> =
+            Hedge::with_budget(FixedDelay::new(ms(5)), Idempotent, (), &budget);
+        let retry = retry::Config::new().with_backoff(Backoff::constant(ms(7))).validate().expect("it makes sense");
+        let pipeline =
+            Pipeline::new(&rig).layer(RetryPolicy::with_budget(retry, (), &budget)).layer(&hedge).layer(&limiter);
+        let service = Script::new(&STEPS);
+        // Once to use up what may pass at once: the one after it has to wait.
+        limiter.try_acquire(&rig).expect("the first");
+        let mut call = Box::pin(pipeline.call(|_| service.call(&rig)));
+        let result = loop {
+            match (0..polls).map(|_| poll_once(call.as_mut())).find(Poll::is_ready) {
+                Some(result) => break result,
+                None => assert!(rig.jump(), "it waits for nothing"),
+            }
+        };
+        (result, budget.balance(), limiter.available(&rig), service.calls(), rig.elapsed())
+    });
+    assert_eq!(calm, noisy);
+    assert!(calm.3 > 2, "hedged and retried: {calm:?}");
 }
 
 #[test]

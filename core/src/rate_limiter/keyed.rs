@@ -108,6 +108,9 @@ impl<Key: Clone + Eq + Hash, const N: usize> Arrivals<Key, N> {
 /// quota, until places are free. So a flood gets no more than one quota beyond its places, what others have used stays
 /// used, and those known before keep their own.
 ///
+/// Keys are found by a hash without a secret, so that a chip needs no entropy for it. Whoever can choose keys may make them collide: then
+/// looking for one is looking through all `N` places, in the cell. A reason not to have thousands.
+///
 /// There is no queue: a configuration's queue is left aside.
 pub struct KeyedRateLimiter<K: CellKind<Arrivals<Key, N>>, Key, const N: usize> {
     first: Config,

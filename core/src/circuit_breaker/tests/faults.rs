@@ -121,3 +121,33 @@ fn openings<T: Copy + Trip>(breaker: &CircuitBreaker<Local, T>) -> Vec<Duration>
     }
     periods
 }
+
+/// Panics over the outcome that opens, or over the opening.
+struct Jumpy {
+    over_the_call: bool,
+}
+
+impl Observer<Transition> for Jumpy {
+    fn observe(&self, _: &Transition) {
+        explode();
+    }
+
+    fn called(&self, called: Called) {
+        if self.over_the_call && called == Called::Recorded(Outcome::Failure) {
+            explode();
+        }
+    }
+}
+
+#[test]
+fn an_observer_that_panics_over_an_opening_leaves_the_breaker_open_all_the_same() {
+    let config =
+        || Config::new().with_trip(ConsecutiveFailures::new(1).expect("a threshold")).validate().expect("sense");
+    for over_the_call in [true, false] {
+        let clock = ManualClock::new();
+        let breaker = CircuitBreaker::<Local, _, _>::with_observer(config(), Jumpy { over_the_call });
+        assert!(explodes(|| breaker.try_acquire(&clock).expect("closed").failure()));
+        let rejected = breaker.try_acquire(&clock).map(drop).expect_err("it is open");
+        assert_eq!((rejected.reason(), breaker.state()), (Reason::Open, StateKind::Open));
+    }
+}

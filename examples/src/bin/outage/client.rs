@@ -144,3 +144,27 @@ fn cause(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
             .then_some(io::ErrorKind::UnexpectedEof)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_retry_after_is_a_number_of_seconds_or_nothing() {
+        let read = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(RETRY_AFTER, HeaderValue::from_static(value));
+            }
+            retry_after(&headers)
+        };
+        assert_eq!(read(&[]), None);
+        assert_eq!([read(&["0"]), read(&["120"])], [0, 120].map(|seconds| Some(Duration::from_secs(seconds))));
+        for nonsense in ["-1", "1.5", "100000000000000000000", "Fri, 31 Dec 1999 23:59:59 GMT", "soon", ""] {
+            assert_eq!(read(&[nonsense]), None, "{nonsense}");
+        }
+        assert_eq!(read(&["3", "7"]), Some(Duration::from_secs(3)), "the first of two");
+    }
+}
