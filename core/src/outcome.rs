@@ -261,6 +261,13 @@ mod tests {
         [verdict.is_retryable(), verdict.is_slow(), verdict.opens(), verdict.is_throttled()]
     }
 
+    #[test]
+    fn what_is_said_twice_holds_as_if_said_once() {
+        let once = Verdict::SUCCESS.with_slow().with_throttled();
+        assert_eq!(once.with_slow().with_throttled(), once);
+        assert_eq!(flags(once), [false, true, false, true]);
+    }
+
     fn waits(verdict: Verdict) -> [Option<Duration>; 2] {
         [verdict.delay(), verdict.retry_after()]
     }

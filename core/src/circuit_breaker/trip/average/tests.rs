@@ -8,7 +8,7 @@ const HALF: Ratio = Ratio::percent(50);
 fn weights_are_those_of_the_exponential_function() {
     for x in (0..30_000).map(|thousandth| f64::from(thousandth) / 1_000.0) {
         let weight = decay((x * WHOLE as f64) as u64) as f64 / WHOLE as f64;
-        assert!((weight - (-x).exp()).abs() < 4e-9, "e^-{x} is not {weight}");
+        assert!((weight - (-x).exp()).abs() < 2e-9, "e^-{x} is not {weight}");
     }
     assert_eq!((decay(0), decay(u64::MAX)), (WHOLE, 0));
 }
