@@ -13,11 +13,32 @@ pub struct Rng {
 }
 
 impl Rng {
-    /// A source for this seed: entropy, or a device's own number. Two devices must not share it.
+    /// A source for this seed: entropy, or a device's own number. Two devices must not share it; see [`seed`](Self::seed).
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         let [a, b, c, d, e, f, g, h] = seed.to_le_bytes();
         Self { key: [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])], counter: 0 }
+    }
+
+    /// One seed of several numbers that may each be little by itself: a device's unique number, a counter of its boots, what noise
+    /// there is. Any of them that differs makes another seed.
+    ///
+    /// ```
+    /// use failsoft_core::Rng;
+    ///
+    /// let [unique, boots, noise] = [0x0045_0021, 17, 0x3F2];
+    /// assert_ne!(Rng::seed(&[unique, boots, noise]), Rng::seed(&[unique, boots + 1, noise]));
+    /// ```
+    #[must_use]
+    pub const fn seed(mut parts: &[u32]) -> u64 {
+        let (mut low, mut high) = (0_u32, 0_u32);
+        while let [part, rest @ ..] = parts {
+            // The counter keeps parts of zero from leaving everything at zero.
+            low = mix(low.wrapping_add(0x9E37_79B9) ^ *part);
+            high = mix(high.wrapping_add(0x9E37_79B9) ^ low);
+            parts = rest;
+        }
+        (high as u64) << 32 | low as u64
     }
 
     /// The next number.

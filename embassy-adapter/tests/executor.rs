@@ -10,8 +10,8 @@ use core::time::Duration;
 use bench::{Bench, TICK};
 use failsoft_embassy::circuit_breaker::StateKind;
 use failsoft_embassy::{
-    Backoff, CircuitBreaker, Clock, Embassy, Executor, Instant, Jitter, Pipeline, Reason, RetryPolicy, Stop, Timeout,
-    circuit_breaker, retry, valid,
+    Backoff, CircuitBreaker, Clock, Embassy, Executor, Instant, Jitter, Pipeline, Reason, RetryPolicy, Rng, Stop,
+    Timeout, circuit_breaker, retry, valid,
 };
 
 static EXECUTOR: Embassy = Embassy::new(7);
@@ -162,4 +162,34 @@ fn devices_that_failed_together_come_back_apart() {
     let distinct: std::collections::HashSet<_> = ticks.iter().collect();
     assert!(distinct.len() >= 7, "{ticks:?}");
     assert_eq!(comes_back(3), ticks[3]);
+}
+
+/// Of 1,000 devices that fail at the same instant, the most that come back within the same 10 ms of the second they have.
+fn at_once(seed: impl Fn(u32) -> u64) -> u32 {
+    let backoff = Backoff::constant(us(1_000_000)).with_jitter(Jitter::Full);
+    let mut comes_back = [0; 101];
+    for device in 0..1_000 {
+        let random = Embassy::new(seed(device)).random();
+        let delay = backoff.jittered(1, Duration::ZERO, random);
+        comes_back[usize::try_from(delay.as_millis() / 10).unwrap()] += 1;
+    }
+    comes_back.into_iter().max().unwrap()
+}
+
+#[test]
+fn a_fleet_of_one_seed_comes_back_at_once_and_one_of_mixed_seeds_apart() {
+    assert_eq!(at_once(|_| 7), 1_000, "the control: it is the seed that keeps them apart");
+    // Numbers in a row, a common number of boots, and boots of one device: ten in 10 ms are the mean, and 30 are beyond any chance.
+    for most in [
+        at_once(|device| Rng::seed(&[device])),
+        at_once(|device| Rng::seed(&[0x0045_0021, device, 1])),
+        at_once(|device| Rng::seed(&[device << 16, 0x3230_3631, 1])),
+        at_once(|device| Rng::seed(&[0x0045_0021, 0x3230_3631, device])),
+    ] {
+        assert!(most <= 30, "{most} of 1,000 within 10 ms");
+    }
+    // Nor do two parts make up for each other.
+    let seeds: std::collections::HashSet<_> =
+        (0..100_000).map(|number: u32| Rng::seed(&[number / 1_000, number % 1_000])).collect();
+    assert_eq!(seeds.len(), 100_000);
 }

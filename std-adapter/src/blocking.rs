@@ -16,6 +16,9 @@ use crate::executor::{from_origin, random, since_origin};
 
 /// The executor for plain threads: the system's monotonic clock; a sleep parks the thread. For use within [`block_on`] and
 /// [`call_blocking`].
+///
+/// The clock stands still while the machine is suspended, where the standard library's does, as on Linux: what is left of a time limit
+/// then is left afterwards.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Threads;
 

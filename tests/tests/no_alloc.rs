@@ -114,6 +114,42 @@ fn a_queue_on_a_server_allocates_only_until_it_has_grown() {
     });
 }
 
+#[test]
+fn a_full_queue_turns_away_without_allocating() {
+    for config in [bulkhead::Config::new(1), bulkhead::Config::new(1).with_newest_first()] {
+        let config = config.with_queue(64, Duration::MAX).validate().expect("valid");
+        let (bulkhead, executor) = (Bulkhead::new(config), VirtualExecutor::new());
+        let held = bulkhead.try_acquire().expect("free");
+        let mut waiters: [_; 64] = core::array::from_fn(|_| bulkhead.acquire(1, &executor));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(waiters.iter_mut().all(|waiter| Pin::new(waiter).poll(&mut cx).is_pending()));
+        let (mut rejected, mut turn) = (0, 0);
+        // Whoever comes last is turned away, or whoever came first: it has its turn as it is polled again.
+        none("a full queue", || {
+            for _ in 0..1_000 {
+                let mut newcomer = bulkhead.acquire(1, &executor);
+                let turned_away = match Pin::new(&mut newcomer).poll(&mut cx) {
+                    Poll::Pending => core::mem::replace(&mut waiters[turn], newcomer),
+                    Poll::Ready(Err(rejection)) => {
+                        assert_eq!(rejection.reason(), Reason::QueueFull);
+                        rejected += 1;
+                        continue;
+                    }
+                    Poll::Ready(Ok(_)) => unreachable!("there is no permit"),
+                };
+                let Poll::Ready(Err(rejection)) = pin!(turned_away).poll(&mut cx) else {
+                    unreachable!("it still waits")
+                };
+                assert_eq!(rejection.reason(), Reason::Evicted);
+                (rejected, turn) = (rejected + 1, (turn + 1) % 64);
+            }
+        });
+        assert_eq!((rejected, bulkhead.snapshot().queued), (2_000, 64));
+        drop((waiters, held));
+        assert_eq!((bulkhead.snapshot().in_use, bulkhead.snapshot().queued), (0, 0));
+    }
+}
+
 /// The recommended pipeline around whatever the script does, on an executor in virtual time.
 fn standard(steps: &[Step], calls: u32) {
     let executor = VirtualExecutor::new();

@@ -12,7 +12,7 @@ use critical_section::{CriticalSection, Mutex};
 use embassy_time_driver::{Driver, TICK_HZ, time_driver_impl};
 use embassy_time_queue_utils::Queue;
 
-use crate::{chip, watchdog};
+use crate::{chip, interrupt, watchdog};
 
 /// A whole number, so that the time needs no 64-bit division, which takes 400 instructions on a Cortex-M0.
 const CYCLES_PER_TICK: u32 = chip::CORE_HZ / 1_000_000;
@@ -70,8 +70,9 @@ impl Clock {
     }
 }
 
-fn timer() -> SYST {
-    // SAFETY: this module alone uses SysTick.
+/// The core's timer.
+pub(crate) fn timer() -> SYST {
+    // SAFETY: this module alone uses SysTick, or `interrupt` does where no tasks run.
     unsafe { cortex_m::Peripherals::steal() }.SYST
 }
 
@@ -112,6 +113,9 @@ pub(crate) fn rearm(cs: CriticalSection<'_>) {
 
 #[exception]
 fn SysTick() {
+    if interrupt::on_timer() {
+        return;
+    }
     critical_section::with(|cs| {
         let mut clock = DRIVER.0.borrow_ref_mut(cs);
         // The wrap that brought us here is no longer pending, so it has to be counted.

@@ -6,7 +6,8 @@
 //! | `lm3s6965` | `lm3s6965evb` | Cortex-M3 | 20 MHz | 256 KiB | 64 KiB | PL011 |
 //!
 //! An image gets embassy's clock, an [executor that sleeps](run), a [`Uart`] and a [`Watchdog`]. It logs by defmt through semihosting, or
-//! writes [`Text`] there, and its [exit code](exit) is the emulator's. An image without tasks can measure what code costs by a [`Gauge`].
+//! writes [`Text`] there, and its [exit code](exit) is the emulator's. An image without tasks can measure what code costs by a [`Gauge`],
+//! or have an [`interrupt`](fn@interrupt) of its own.
 
 #![no_std]
 #![expect(unsafe_code, reason = "registers, and the executor's promise to be polled in one place")]
@@ -21,6 +22,7 @@ mod cost;
 mod executor;
 mod fault;
 mod host;
+mod interrupt;
 mod register;
 mod stack;
 mod text;
@@ -40,6 +42,7 @@ pub use cortex_m_rt::entry;
 pub use cost::Gauge;
 pub use executor::run;
 pub use host::{argument, exit, exit_code};
+pub use interrupt::interrupt;
 pub use stack::stack_used;
 pub use text::Text;
 pub use uart::{Uart, UartError};

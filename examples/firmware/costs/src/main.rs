@@ -19,10 +19,28 @@ use failsoft_embassy::circuit_breaker::{
     CircuitBreaker, Config, Permit, State, StateKind, Trip,
     trip::{Consecutive, Drained, Ring},
 };
-use failsoft_embassy::{CriticalSection, Instant, Pipeline, RetryPolicy, Timeout, Valid, Verdict};
+use failsoft_embassy::degradation::{self, Criticality, Health, Service};
+use failsoft_embassy::rate_limiter::{self, Arrivals};
+use failsoft_embassy::{
+    CriticalSection, Degradation, Instant, KeyedRateLimiter, Pipeline, RetryPolicy, Timeout, Valid, Verdict, valid,
+};
 
 /// What the clock says. Reading a clock is not the policies' cost.
 const NOW: Instant = Instant::from_millis(5);
+
+/// Services of a degradation.
+const NAMES: [&str; 8] = ["adc", "bus", "can", "display", "flash", "gps", "modem", "radio"];
+
+/// No dwell, and one good report is enough: each report that can changes the level.
+const ALL_AT_ONCE: Valid<degradation::Config> =
+    valid!(degradation::Config::new().with_dwell(Duration::ZERO).with_recovery(1).validate());
+
+/// More permits for each key than are ever taken.
+const MANY: Valid<rate_limiter::Config> =
+    valid!(rate_limiter::Config::new(1, Duration::from_secs(1)).with_burst(1_000_000).validate());
+
+/// Keys that come once.
+const FLOOD: u32 = 100_000;
 
 /// A policy under the gauge, and where its figures go.
 struct Subject<'r> {
@@ -133,6 +151,42 @@ impl Subject<'_> {
         })
     }
 
+    /// Its sections grow with the services: the last of them reports.
+    fn degradation<const N: usize>(&mut self, policy: &'static str) -> fmt::Result {
+        self.policy = policy;
+        let hub = Degradation::<N>::new(ALL_AT_ONCE);
+        let hub = black_box(&hub);
+        for name in NAMES.iter().take(N) {
+            hub.register(name, Service::new(Criticality::Important)).map_err(|_| fmt::Error)?;
+        }
+        let last = NAMES.get(N - 1).copied().unwrap_or_default();
+        let report = |good| {
+            black_box(hub.report(black_box(last), good, &NOW).is_ok());
+        };
+        self.memory::<Degradation<N>, Health<(), N>>()?;
+        self.operation("report-well", &|| report(true), &mut || report(true))?;
+        self.operation("report-that-lowers", &|| report(true), &mut || report(false))?;
+        self.operation("report-that-raises", &|| report(false), &mut || report(true))
+    }
+
+    /// What a key costs that has its place, before and after a flood of others, and what one costs that comes too late.
+    fn keyed<const N: usize>(&mut self, policy: &'static str) -> fmt::Result {
+        self.policy = policy;
+        let limiter = KeyedRateLimiter::<u32, N>::new(MANY);
+        let limiter = black_box(&limiter);
+        let take = |key: u32| {
+            black_box(limiter.try_acquire(black_box(&key), &NOW).is_ok());
+        };
+        self.memory::<KeyedRateLimiter<u32, N>, Arrivals<u32, N>>()?;
+        take(0);
+        self.operation("known-key", &|| {}, &mut || take(0))?;
+        for key in 1..=FLOOD {
+            take(key);
+        }
+        self.operation("known-key-after-flood", &|| {}, &mut || take(0))?;
+        self.operation("new-key-after-flood", &|| {}, &mut || take(u32::MAX))
+    }
+
     fn retry(&mut self) -> fmt::Result {
         (self.policy, self.cell) = ("retry", "none");
         let retry = RetryPolicy::new(THREE_ATTEMPTS);
@@ -177,6 +231,10 @@ fn measure() -> fmt::Result {
     let mut subject = Subject { gauge: &gauge, text: &mut text, policy: "", cell: "" };
     shared::<Local>(&mut subject, "local")?;
     shared::<CriticalSection>(&mut subject, "critical-section")?;
+    subject.degradation::<2>("degradation-2")?;
+    subject.degradation::<8>("degradation-8")?;
+    subject.keyed::<8>("keyed-8")?;
+    subject.keyed::<64>("keyed-64")?;
     subject.retry()?;
     text.flush()
 }
