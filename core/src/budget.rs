@@ -29,6 +29,9 @@
 //!
 //! All but the first fit a lock-free word and read no clock.
 //!
+//! A call begins with a budget once, in however many retries and hedges it meets it one within the other; unless another budget is between
+//! them, and then again.
+//!
 //! # Defaults
 //!
 //! | what | default | range | at the extremes |

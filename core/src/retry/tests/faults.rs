@@ -120,6 +120,24 @@ fn retries_stacked_three_deep_on_one_budget_stay_within_it() {
 }
 
 #[test]
+fn a_budget_within_another_one_within_the_first_is_begun_with_again() {
+    let rig = Rig::new();
+    let budget = || {
+        let config = TokenConfig::new().with_deposit(Ratio::ONE).with_minimum_per_second(0);
+        TokenBudget::<Local>::new(config.validate().expect("it makes sense"))
+    };
+    let (one, other) = (budget(), budget());
+    let retry = |budget| {
+        let config = Config::new().with_max_attempts(2).with_backoff(Backoff::none()).validate();
+        RetryPolicy::with_budget(config.expect("it makes sense"), (), budget)
+    };
+    let stack =
+        Pipeline::new(&rig).layer(retry(&one)).layer_in_any_order(retry(&other)).layer_in_any_order(retry(&one));
+    assert_eq!(rig.run(stack.call(|_| ready(Ok::<_, ()>(7)))), Ok(7));
+    assert_eq!((one.balance(&rig), other.balance(&rig)), (2, 1));
+}
+
+#[test]
 fn calls_of_one_policy_at_the_same_time_keep_their_own_delays() {
     // Each delay follows from the one before it, so that a mixed up one would show.
     let backoff = Backoff::constant(ms(100)).with_cap(ms(60_000)).with_jitter(Jitter::Decorrelated);

@@ -171,3 +171,18 @@ fn a_breaker_with_a_large_window_stands_in_a_static() {
         assert_eq!(breaker.state(), StateKind::Open);
     });
 }
+
+#[test]
+fn a_clock_of_coarse_steps_leaves_a_time_window_its_number() {
+    let trip = TimeBased::<10>::of_failures(10, Duration::from_secs(1)).expect("a good window");
+    for step in [1, 4, 10, 100] {
+        let trips = |per_second: u64| {
+            let mut meter = TimeWindow::FRESH;
+            (0..per_second * 60).any(|failure| {
+                let shown = failure * 1_000 / per_second / step * step;
+                trip.record(&mut meter, Sample::of(true), at(shown)).expect("it has the time")
+            })
+        };
+        assert_eq!([trips(8), trips(12)], [false, true], "by steps of {step} ms");
+    }
+}
