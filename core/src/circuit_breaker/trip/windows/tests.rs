@@ -1,5 +1,5 @@
 use super::*;
-use crate::cell::Local;
+use crate::cell::{Fresh as _, Local};
 use crate::circuit_breaker::{CircuitBreaker, Config, ConsecutiveFailures, StateKind};
 use crate::outcome::Verdict;
 use crate::testing::ManualClock;
