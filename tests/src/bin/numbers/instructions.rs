@@ -1,12 +1,12 @@
 //! Exact instruction counts: this program again, as callgrind's child.
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::hint::black_box;
 use core::time::Duration;
 use std::process::Command;
 
 use failsoft_tests::subjects;
-use failsoft_tokio::Instant;
+use failsoft_tokio::{Instant, Pipeline, Tokio};
 
 use crate::{NOT_MEASURED, Row};
 
@@ -14,8 +14,8 @@ use crate::{NOT_MEASURED, Row};
 const CALLS: u64 = 1_000;
 
 /// The loops whose counts are in the budget: what is done in each call.
-pub(crate) const LOOPS: [&str; 8] =
-    ["consecutive", "window", "consecutive-mixed", "window-mixed", "limiter", "bulkhead", "delay", "pipeline"];
+pub(crate) const LOOPS: [&str; 9] =
+    ["consecutive", "window", "consecutive-mixed", "window-mixed", "limiter", "bulkhead", "delay", "pipeline", "tower"];
 
 /// Runs a named loop; false for a name or a count that there is not.
 pub(crate) fn run_loop(name: &str, count: &str) -> bool {
@@ -25,6 +25,8 @@ pub(crate) fn run_loop(name: &str, count: &str) -> bool {
     let (recloser, failsafe) = (subjects::recloser(), subjects::failsafe());
     let bulkhead = subjects::compartment();
     let pipeline = subjects::pipeline(&bulkhead, &breaker);
+    let alone = Box::leak(Box::new(Pipeline::new(Tokio).layer(subjects::consecutive())));
+    let (no_op, layered) = (RefCell::new(subjects::NoOp), RefCell::new(subjects::breaker_layer(alone)));
     let (limiter, backoff, calls) = (subjects::limiter(), subjects::backoff(), Cell::new(0_u32));
     // One call in ten fails.
     let mixed = || {
@@ -43,6 +45,8 @@ pub(crate) fn run_loop(name: &str, count: &str) -> bool {
         "bulkhead" => &|| bulkhead.try_acquire().is_ok(),
         "delay" => &|| !backoff.jittered(3, Duration::ZERO, black_box(7_919)).is_zero(),
         "pipeline" => &|| subjects::call_pipeline(&pipeline),
+        "no-op-service" => &|| subjects::call_service(&mut *no_op.borrow_mut()),
+        "tower" => &|| subjects::call_service(&mut *layered.borrow_mut()),
         _ => return false,
     };
     // Both windows are full before it counts.
