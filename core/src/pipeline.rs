@@ -341,35 +341,87 @@ impl Attempt {
     }
 }
 
-/// The operation itself, innermost.
-struct Operation<'o, F, C> {
-    start: &'o mut F,
+/// What a pipeline is around: started anew for every attempt.
+///
+/// Closures from an [`Attempt`] to a future are operations. A type of one's own is one where the [`Call`] has to have a name, which a
+/// closure's type has not: as the future of a service, or in a `struct`.
+///
+/// ```
+/// use core::future::{Ready, ready};
+/// use failsoft_core::pipeline::{Attempt, Bare, Call, Operation, Pipeline};
+/// use failsoft_core::{ErrIsFailure, testing::VirtualExecutor};
+///
+/// struct Double(u32);
+/// type Doubled = Ready<Result<u32, ()>>;
+///
+/// impl Operation<u32, ()> for Double {
+///     type Future = Doubled;
+///
+///     fn start(&mut self, _: Attempt) -> Doubled {
+///         ready(Ok(2 * self.0))
+///     }
+/// }
+///
+/// type Virtual<'x> = &'x VirtualExecutor;
+///
+/// struct Job<'x> {
+///     call: Call<&'x Pipeline<Virtual<'x>>, u32, (), Virtual<'x>, Bare, ErrIsFailure, Double, Doubled>,
+/// }
+///
+/// let executor = VirtualExecutor::new();
+/// let pipeline = Pipeline::new(&executor);
+/// let job = Job { call: Call::of(&pipeline, Double(21)) };
+/// assert_eq!(executor.run(job.call), Ok(Ok(42)));
+/// ```
+pub trait Operation<T, E> {
+    /// One attempt.
+    type Future: Future<Output = Result<T, E>>;
+
+    /// Starts an attempt: the future does the work, when polled.
+    fn start(&mut self, attempt: Attempt) -> Self::Future;
+}
+
+impl<T, E, F, Fut> Operation<T, E> for F
+where
+    F: FnMut(Attempt) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    type Future = Fut;
+
+    #[inline]
+    fn start(&mut self, attempt: Attempt) -> Fut {
+        self(attempt)
+    }
+}
+
+/// The operation with the classifier of its results: the innermost of all.
+struct Innermost<'o, F, C> {
+    operation: &'o mut F,
     classify: &'o C,
 }
 
-impl<T, E, X, F, Fut, C> Next<T, E, X> for Operation<'_, F, C>
+impl<T, E, X, F, C> Next<T, E, X> for Innermost<'_, F, C>
 where
     X: Executor,
-    F: FnMut(Attempt) -> Fut,
-    Fut: Future<Output = Result<T, E>>,
+    F: Operation<T, E>,
     C: Classify<T, E>,
 {
-    type State = Option<Fut>;
+    type State = Option<F::Future>;
 
-    fn idle(&self) -> Option<Fut> {
+    fn idle(&self) -> Option<F::Future> {
         None
     }
 
     #[inline]
     fn poll(
         &mut self,
-        mut state: Pin<&mut Option<Fut>>,
+        mut state: Pin<&mut Option<F::Future>>,
         scope: Scope<'_, X>,
         cx: &mut Context<'_>,
     ) -> Poll<Answer<T, E>> {
         if state.is_none() {
             let attempt = Attempt { number: scope.attempt, hedge: scope.hedge, deadline: scope.deadline.at };
-            state.set(Some((self.start)(attempt)));
+            state.set(Some(self.operation.start(attempt)));
         }
         let Some(future) = state.as_mut().as_pin_mut() else { return Poll::Pending };
         let result = ready!(future.poll(cx));
@@ -378,7 +430,7 @@ where
         Poll::Ready(Answer::of(result, verdict))
     }
 
-    fn reset(&mut self, mut state: Pin<&mut Option<Fut>>, _: &X) {
+    fn reset(&mut self, mut state: Pin<&mut Option<F::Future>>, _: &X) {
         state.set(None);
     }
 
@@ -464,6 +516,9 @@ pin_project_lite::pin_project! {
     ///
     /// `H` points to the pipeline: a reference, or an `Arc` for a call that is spawned. Polled again after its end, it starts
     /// the operation anew.
+    ///
+    /// `Fut` is the operation's future. It follows from the operation, but for a task that is sent the compiler forgets lifetimes, and with
+    /// an error like `&'static str` could not tell any more.
     #[must_use = "futures do nothing unless polled"]
     pub struct Call<H, T, E, X, L, C, F, Fut>
     where
@@ -471,7 +526,7 @@ pin_project_lite::pin_project! {
         X: Executor,
         L: Layer<T, E, X>,
         C: Classify<T, E>,
-        F: FnMut(Attempt) -> Fut,
+        F: Operation<T, E, Future = Fut>,
         Fut: Future<Output = Result<T, E>>,
     {
         pipeline: H,
@@ -489,7 +544,7 @@ pin_project_lite::pin_project! {
         X: Executor,
         L: Layer<T, E, X>,
         C: Classify<T, E>,
-        F: FnMut(Attempt) -> Fut,
+        F: Operation<T, E, Future = Fut>,
         Fut: Future<Output = Result<T, E>>,
     {
         fn drop(this: Pin<&mut Self>) {
@@ -498,8 +553,8 @@ pin_project_lite::pin_project! {
                 return;
             }
             let pipeline: &Pipeline<X, L, C> = this.pipeline;
-            let mut operation = Operation { start: this.operation, classify: &pipeline.classify };
-            pipeline.layers.reset(this.state, &mut operation, &pipeline.executor);
+            let mut innermost = Innermost { operation: this.operation, classify: &pipeline.classify };
+            pipeline.layers.reset(this.state, &mut innermost, &pipeline.executor);
         }
     }
 }
@@ -510,11 +565,20 @@ where
     X: Executor,
     L: Layer<T, E, X>,
     C: Classify<T, E>,
-    F: FnMut(Attempt) -> Fut,
+    F: Operation<T, E, Future = Fut>,
     Fut: Future<Output = Result<T, E>>,
 {
     /// A call through the pipeline that `pipeline` points to; [`Pipeline::call`] is the short form for a reference.
-    pub fn new(pipeline: H, operation: F) -> Self {
+    pub fn new(pipeline: H, operation: F) -> Self
+    where
+        F: FnMut(Attempt) -> Fut,
+    {
+        // That it is an operation follows from these bounds, but from them alone the compiler infers a closure's parameter.
+        Self::of(pipeline, operation)
+    }
+
+    /// The same with any [`Operation`]: for a type of one's own.
+    pub fn of(pipeline: H, operation: F) -> Self {
         let state = pipeline.layers.idle(None);
         Self { pipeline, operation, limit: None, under_way: false, state }
     }
@@ -534,7 +598,7 @@ where
     X: Executor,
     L: Layer<T, E, X>,
     C: Classify<T, E>,
-    F: FnMut(Attempt) -> Fut,
+    F: Operation<T, E, Future = Fut>,
     Fut: Future<Output = Result<T, E>>,
 {
     type Output = Result<T, Failure<E>>;
@@ -543,12 +607,12 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let pipeline: &Pipeline<X, L, C> = this.pipeline;
-        let mut operation = Operation { start: this.operation, classify: &pipeline.classify };
+        let mut innermost = Innermost { operation: this.operation, classify: &pipeline.classify };
         let (executor, limit) = (&pipeline.executor, *this.limit);
         let scope = Scope { executor, attempt: 1, hedge: 0, budget: 0, limit, deadline: Deadline::NEVER };
         // Before, so that it stays so when the operation panics.
         *this.under_way = true;
-        let answer = ready!(pipeline.layers.poll(this.state, &mut operation, scope, cx));
+        let answer = ready!(pipeline.layers.poll(this.state, &mut innermost, scope, cx));
         *this.under_way = false;
         Poll::Ready(answer.result)
     }
@@ -560,7 +624,7 @@ where
     X: Executor,
     L: Layer<T, E, X>,
     C: Classify<T, E>,
-    F: FnMut(Attempt) -> Fut,
+    F: Operation<T, E, Future = Fut>,
     Fut: Future<Output = Result<T, E>>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -575,7 +639,7 @@ where
     X: Executor,
     L: Layer<T, E, X>,
     C: Classify<T, E>,
-    F: FnMut(Attempt) -> Fut,
+    F: Operation<T, E, Future = Fut>,
     Fut: Future<Output = Result<T, E>>,
 {
     fn format(&self, f: defmt::Formatter<'_>) {

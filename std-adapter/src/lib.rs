@@ -25,6 +25,8 @@
 //!
 //! Windows of time and limits for slow calls read the clock on each call: `CoarseClock` (feature `coarse`) is a cheap one for them.
 //!
+//! `PipelineLayer` (feature `tower`) puts a pipeline around a service of tower's, among other layers.
+//!
 //! All of core is re-exported; the aliases here choose how states are shared: [`Atomic`] cells, without locks, where the state
 //! fits two words, and [`Locked`] ones elsewhere.
 
@@ -36,6 +38,8 @@ mod coarse;
 mod executor;
 mod mutex;
 mod sync;
+#[cfg(feature = "tower")]
+pub mod tower;
 #[cfg(feature = "tracing")]
 mod trace;
 mod wait;
@@ -55,6 +59,8 @@ pub use failsoft_core::hedge::Idempotent;
 pub use failsoft_core::retry::RetryPolicy;
 pub use failsoft_core::timeout::Timeout;
 
+#[cfg(feature = "tower")]
+pub use self::tower::{PipelineLayer, PipelineService};
 pub use atomic::{Atomic, AtomicCell, Swapped};
 pub use blocking::{ThreadSleep, Threads, block_on, call_blocking};
 pub use coalesce::Coalesce;

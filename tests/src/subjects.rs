@@ -1,7 +1,7 @@
 //! The same work in failsoft and elsewhere: what is measured, apart from how. What builds a policy is inlined, as in a real caller: what it is
 //! made of is then known where it is used.
 
-use core::future::{Future, ready};
+use core::future::{Future, Ready, ready};
 use core::num::NonZeroU32;
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
@@ -10,6 +10,7 @@ use core::time::Duration;
 use failsoft_tokio::cell::CellKind;
 use failsoft_tokio::circuit_breaker::{self, FailureRate, State, Trip};
 use failsoft_tokio::pipeline::{Bare, Layer, Part, Stack};
+use failsoft_tokio::tower::{Once, PipelineLayer, PipelineService};
 use failsoft_tokio::{
     Backoff, Bulkhead, CircuitBreaker, Jitter, Pipeline, RateLimiter, Ratio, RetryPolicy, Timeout, Tokio, bulkhead,
     rate_limiter, retry, valid,
@@ -18,6 +19,8 @@ use governor::Quota;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
+use tower_layer::Layer as _;
+use tower_service::Service;
 
 /// The work of a call: it does nothing, and succeeds or fails.
 #[inline]
@@ -144,4 +147,45 @@ pub fn compartment() -> Bulkhead {
 pub fn call_pipeline<L: Layer<(), (), Tokio>>(pipeline: &Pipeline<Tokio, L>) -> bool {
     let call = pin!(pipeline.call(|_| ready(work(true))));
     matches!(call.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
+}
+
+/// A service of tower's that does the work, at once.
+#[derive(Clone, Copy, Debug)]
+pub struct NoOp;
+
+impl Service<bool> for NoOp {
+    type Response = ();
+    type Error = ();
+    type Future = Ready<Result<(), ()>>;
+
+    #[inline]
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, good: bool) -> Self::Future {
+        ready(work(good))
+    }
+}
+
+/// A pipeline of a breaker alone.
+pub type BreakerAlone = Pipeline<Tokio, Stack<Bare, CircuitBreaker>>;
+
+/// A breaker as a layer of tower's around [`NoOp`].
+#[inline]
+pub fn breaker_layer(pipeline: &'static BreakerAlone) -> PipelineService<NoOp, &'static BreakerAlone, Once> {
+    PipelineLayer::once(pipeline).layer(NoOp)
+}
+
+/// One call of a service that is ready, and answers, at once.
+// Inlined as in a real caller: what counts is the policy, not a function around it.
+#[inline(always)]
+pub fn call_service<S: Service<bool>>(service: &mut S) -> bool {
+    let context = &mut Context::from_waker(Waker::noop());
+    if !matches!(service.poll_ready(context), Poll::Ready(Ok(()))) {
+        return false;
+    }
+    let response = pin!(service.call(true));
+    matches!(response.poll(context), Poll::Ready(Ok(_)))
 }

@@ -25,6 +25,7 @@ fn misuse_does_not_compile_and_the_message_says_why() {
         "a_fallback_is_not_within_a_retry",
         "a_retry_is_not_within_a_breaker",
         "a_part_has_its_place",
+        "a_retry_takes_a_request_for_every_attempt",
     ] {
         cases.compile_fail(format!("ui/{case}.rs"));
     }

@@ -463,6 +463,20 @@ fn a_pipeline_of_references_to_statics_is_static_and_its_calls_may_be_sent() {
     assert_eq!(BULKHEAD.snapshot().in_use, 0);
 }
 
+/// Of a task the compiler knows types without their lifetimes: what a call is made of must not depend on them.
+#[test]
+fn a_task_with_a_call_may_be_sent_whose_error_borrows() {
+    fn is_send<T: Send>(task: T) -> T {
+        task
+    }
+    async fn ask() -> Result<u32, &'static str> {
+        Err("down")
+    }
+    let pipeline = Pipeline::new(Endless).layer(RetryPolicy::new(valid!(retry::Config::new().validate())));
+    let failure = block_on(is_send(async move { pipeline.call(|_| ask()).await })).expect_err("it always fails");
+    assert_eq!((failure.inner(), failure.attempts), (Some(&"down"), 3));
+}
+
 #[test]
 fn a_call_is_as_large_as_its_parts() {
     fn size<X: Executor>(executor: X) -> usize {

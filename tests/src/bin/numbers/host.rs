@@ -8,7 +8,7 @@ use backon::BackoffBuilder;
 use failsoft_tests::measure::fastest;
 use failsoft_tests::race::race;
 use failsoft_tests::subjects::{self, Still};
-use failsoft_tokio::{CircuitBreaker, Clock, Tokio};
+use failsoft_tokio::{CircuitBreaker, Clock, Pipeline, Tokio};
 
 use crate::{NOT_MEASURED, Row};
 
@@ -40,6 +40,7 @@ pub(crate) fn rows() -> Vec<Row> {
     mixed(&mut rows);
     open(&mut rows);
     others(&mut rows);
+    tower(&mut rows);
     memory(&mut rows);
     rows
 }
@@ -167,6 +168,25 @@ fn others(rows: &mut Vec<Row>) {
         reach: "≤ 20 ns, 0 allocations",
         reached: Some(ours <= 20.0 && allocated.count_total == 0),
         elsewhere: floor(2, 20.0).trim_start_matches("; ").replace("its", "the bulkhead's"),
+    });
+}
+
+fn tower(rows: &mut Vec<Row>) {
+    let pipeline = Box::leak(Box::new(Pipeline::new(Tokio).layer(subjects::consecutive())));
+    let (mut bare, mut layered) = (subjects::NoOp, subjects::breaker_layer(pipeline));
+    let without = nanos(|_| subjects::call_service(&mut bare));
+    let with = nanos(|_| subjects::call_service(&mut layered));
+    let allocated = allocation_counter::measure(|| {
+        for _ in 0..1_000 {
+            black_box(subjects::call_service(&mut layered));
+        }
+    });
+    rows.push(Row {
+        what: "breaker as a tower layer over a no-op service",
+        figure: format!("{} more, {} allocations in 1,000 calls", ns(with - without), allocated.count_total),
+        reach: "≤ 5 ns more than the service, 0 allocations",
+        reached: Some(with - without <= 5.0 && allocated.count_total == 0),
+        elsewhere: format!("the service {}, with the layer {}", ns(without), ns(with)),
     });
 }
 

@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::process::Command;
 
 use failsoft_tests::subjects;
-use failsoft_tokio::Instant;
+use failsoft_tokio::{Instant, Pipeline, Tokio};
 
 use crate::{NOT_MEASURED, Row};
 
@@ -14,8 +14,8 @@ use crate::{NOT_MEASURED, Row};
 const CALLS: u64 = 1_000;
 
 /// The loops whose counts are in the budget: what is done in each call.
-pub(crate) const LOOPS: [&str; 8] =
-    ["consecutive", "window", "consecutive-mixed", "window-mixed", "limiter", "bulkhead", "delay", "pipeline"];
+pub(crate) const LOOPS: [&str; 9] =
+    ["consecutive", "window", "consecutive-mixed", "window-mixed", "limiter", "bulkhead", "delay", "pipeline", "tower"];
 
 /// Runs a named loop; false for a name or a count that there is not.
 pub(crate) fn run_loop(name: &str, count: &str) -> bool {
@@ -25,6 +25,8 @@ pub(crate) fn run_loop(name: &str, count: &str) -> bool {
     let (recloser, failsafe) = (subjects::recloser(), subjects::failsafe());
     let bulkhead = subjects::compartment();
     let pipeline = subjects::pipeline(&bulkhead, &breaker);
+    let alone = Box::leak(Box::new(Pipeline::new(Tokio).layer(subjects::consecutive())));
+    let (mut no_op, mut layered) = (subjects::NoOp, subjects::breaker_layer(alone));
     let (limiter, backoff, calls) = (subjects::limiter(), subjects::backoff(), Cell::new(0_u32));
     // One call in ten fails.
     let mixed = || {
@@ -43,6 +45,8 @@ pub(crate) fn run_loop(name: &str, count: &str) -> bool {
         "bulkhead" => repeat(count, || bulkhead.try_acquire().is_ok()),
         "delay" => repeat(count, || !backoff.jittered(3, Duration::ZERO, black_box(7_919)).is_zero()),
         "pipeline" => repeat(count, || subjects::call_pipeline(&pipeline)),
+        "no-op-service" => repeat(count, || subjects::call_service(&mut no_op)),
+        "tower" => repeat(count, || subjects::call_service(&mut layered)),
         _ => return false,
     }
     true
@@ -51,7 +55,7 @@ pub(crate) fn run_loop(name: &str, count: &str) -> bool {
 /// A loop of its own for each, so that the call is a part of it, as it is a part of a real caller: what would be counted besides, of a
 /// function around it, is not the policy's.
 #[inline(always)]
-fn repeat(count: u64, work: impl Fn() -> bool) {
+fn repeat(count: u64, mut work: impl FnMut() -> bool) {
     // Both windows are full before it counts.
     for _ in 0..count.saturating_add(100) {
         black_box(work());

@@ -1,0 +1,328 @@
+//! Tower: a pipeline as a layer around a service, among the other layers of a stack.
+//!
+//! ```
+//! use core::time::Duration;
+//! use std::sync::Arc;
+//!
+//! use failsoft_tokio::{CircuitBreaker, Pipeline, PipelineLayer, RetryPolicy, Timeout, Tokio, circuit_breaker, retry};
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn core::error::Error>> {
+//! let pipeline = Pipeline::new(Tokio)
+//!     .layer(RetryPolicy::new(retry::Config::new().validate()?))
+//!     .layer(CircuitBreaker::new(circuit_breaker::Config::new().validate()?))
+//!     .layer(Timeout::new(Duration::from_secs(1))); // per attempt
+//!
+//! let service = ServiceBuilder::new()
+//!     .layer(PipelineLayer::new(Arc::new(pipeline)))
+//!     .concurrency_limit(64)
+//!     .service_fn(async |name: &str| Ok::<_, std::io::Error>(format!("hello, {name}")));
+//!
+//! assert_eq!(service.oneshot("tower").await?, "hello, tower");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A policy alone is a pipeline of one. All services of a [`PipelineLayer`], and their clones, share its pipeline by an `Arc` or a
+//! `&'static` reference: one breaker, one bulkhead for all of them. Nothing is boxed, and nothing is allocated but by the service.
+//!
+//! # What becomes of the request
+//!
+//! | constructor | request | pipeline | each attempt gets |
+//! | --- | --- | --- | --- |
+//! | [`PipelineLayer::new`] | `Clone` | any | a clone, the first one too |
+//! | [`PipelineLayer::once`] | any | without retry and hedge, or it doesn't compile | the request itself |
+//!
+//! ```compile_fail
+//! use std::sync::Arc;
+//! use failsoft_tokio::{Pipeline, PipelineLayer, RetryPolicy, Tokio, retry, valid};
+//!
+//! // error: a retry or a hedge takes a request for every attempt: `PipelineLayer::new` clones it
+//! let retry = RetryPolicy::new(valid!(retry::Config::new().validate()));
+//! let layer = PipelineLayer::once(Arc::new(Pipeline::new(Tokio).layer(retry)));
+//! ```
+//!
+//! # How it goes
+//! `poll_ready` is the service's own: back-pressure passes through, and the policies have no say in it. `call` takes the service that was
+//! ready along and leaves a clone of it behind, as tower has it. It starts nothing: that the response future does, when it is
+//! first polled.
+//!
+//! | what happens | what the service sees |
+//! | --- | --- |
+//! | the first attempt that the policies let through | a call of the service that was ready |
+//! | a further attempt, or a hedge | a fresh clone, polled until it is ready and then called |
+//! | a policy rejects | nothing. What it had reserved when it was ready (a permit, a slot) is free again once the response future is dropped |
+//! | an attempt times out, or a hedge has been overtaken | its future is dropped, and with it a clone that was not ready yet |
+//! | the response future is dropped | the same, and every permit of the pipeline comes back |
+//!
+//! The wait of a further attempt for its clone is a part of the attempt: its timeout ends it, and a service that fails while it gets ready
+//! has failed for the breaker. The wait before the first attempt is not: it is over before the pipeline begins.
+//!
+//! # Errors
+//! [`Failure`] with the service's error as its inner one; also from `poll_ready`, where the service fails before there is a call.
+//!
+//! # Cancel safety
+//! Dropping the response future at any point drops the service's future and returns every permit. A reservation of the service is held
+//! from `poll_ready` to the first attempt: so don't keep a response future without polling it, and where a service within
+//! reserves what is scarce, let the pipeline reject rather than queue.
+//!
+//! # When not to use it
+//! Without a stack of services: [`Pipeline::call`] needs no clone of a service, and its operation knows the attempt. With requests
+//! whose bodies are streams, retries need something that can be replayed: buffer the body, or use [`once`](PipelineLayer::once). A layer of
+//! one's own that starts what lies within it several times must have the role of a retry or a hedge: under `once`, a second attempt has
+//! no request, and waits for ever.
+//!
+//! # Source
+//! The contract of [`tower_service::Service`], on readiness and clones above all.
+
+use core::fmt;
+use core::future::Future;
+use core::mem;
+use core::ops::Deref;
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
+
+use failsoft_core::pipeline::{Attempt, Call, Layer, Operation, Part, Role};
+use failsoft_core::{Cause, Classify, Executor, Failure, Pipeline};
+use tower_service::Service;
+
+mod sealed {
+    #[expect(unnameable_types, reason = "so that nobody else implements what requires it")]
+    pub trait Sealed {}
+}
+
+/// What becomes of a request: [`Cloned`] or [`Once`].
+pub trait Requests<Req>: Copy + sealed::Sealed {
+    /// Whether there is a request for the first attempt alone.
+    const ONCE: bool;
+
+    /// The request for an attempt, out of the one that the caller gave.
+    fn next(self, given: &mut Option<Req>) -> Option<Req>;
+}
+
+/// Each attempt gets a clone of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Cloned;
+
+impl sealed::Sealed for Cloned {}
+
+impl<Req: Clone> Requests<Req> for Cloned {
+    const ONCE: bool = false;
+
+    #[inline]
+    fn next(self, given: &mut Option<Req>) -> Option<Req> {
+        given.clone()
+    }
+}
+
+/// There is one attempt, which gets the request itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Once;
+
+impl sealed::Sealed for Once {}
+
+impl<Req> Requests<Req> for Once {
+    const ONCE: bool = true;
+
+    #[inline]
+    fn next(self, given: &mut Option<Req>) -> Option<Req> {
+        given.take()
+    }
+}
+
+/// Puts a pipeline around services; see the [module](self).
+#[derive(Clone, Copy, Debug)]
+pub struct PipelineLayer<H, R = Cloned> {
+    pipeline: H,
+    requests: R,
+}
+
+impl<H> PipelineLayer<H> {
+    /// The pipeline that `pipeline` points to, around services whose requests can be cloned: each attempt gets a clone.
+    #[must_use]
+    pub const fn new(pipeline: H) -> Self {
+        Self { pipeline, requests: Cloned }
+    }
+}
+
+impl<H> PipelineLayer<H, Once> {
+    /// The pipeline that `pipeline` points to, around services with any requests: there is a single attempt, which gets the request as it
+    /// is. A pipeline with a retry or a hedge does not compile with this.
+    #[must_use]
+    pub const fn once<X, L, C>(pipeline: H) -> Self
+    where
+        H: Deref<Target = Pipeline<X, L, C>>,
+        L: Part,
+    {
+        const {
+            assert!(
+                !L::ROLES.has(Role::Retry) && !L::ROLES.has(Role::Hedge),
+                "a retry or a hedge takes a request for every attempt: `PipelineLayer::new` clones it"
+            );
+        }
+        Self { pipeline, requests: Once }
+    }
+}
+
+impl<S, H: Clone, R: Copy> tower_layer::Layer<S> for PipelineLayer<H, R> {
+    type Service = PipelineService<S, H, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        PipelineService { inner, pipeline: self.pipeline.clone(), requests: self.requests }
+    }
+}
+
+/// A service within a pipeline; see the [module](self).
+#[derive(Clone, Copy, Debug)]
+pub struct PipelineService<S, H, R = Cloned> {
+    inner: S,
+    pipeline: H,
+    requests: R,
+}
+
+impl<S, Req, H, R, X, L, C> Service<Req> for PipelineService<S, H, R>
+where
+    S: Service<Req> + Clone,
+    H: Deref<Target = Pipeline<X, L, C>> + Clone,
+    R: Requests<Req>,
+    X: Executor,
+    L: Layer<S::Response, S::Error, X>,
+    C: Classify<S::Response, S::Error>,
+{
+    type Response = S::Response;
+    type Error = Failure<S::Error>;
+    type Future = ResponseFuture<S, Req, S::Response, S::Error, S::Future, H, R, X, L, C>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(|error| Failure::new(Cause::Inner(error)))
+    }
+
+    #[inline]
+    fn call(&mut self, request: Req) -> Self::Future {
+        // The one that was polled ready is the one to be called: a clone of it need not be.
+        let next = self.inner.clone();
+        let service = mem::replace(&mut self.inner, next);
+        let attempts = Attempts { service, ready: true, request: Some(request), requests: self.requests };
+        ResponseFuture { call: Call::of(self.pipeline.clone(), attempts) }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// The response of a [`PipelineService`]: one call through its pipeline.
+    ///
+    /// The service's answer, error and future (`T`, `E` and `F`) are parameters, though they follow from the service and the request: for
+    /// a task that is sent the compiler forgets lifetimes, and could not tell them any more.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, Req, T, E, F, H, R, X, L, C>
+    where
+        S: Service<Req, Response = T, Error = E, Future = F>,
+        S: Clone,
+        F: Future<Output = Result<T, E>>,
+        H: Deref<Target = Pipeline<X, L, C>>,
+        R: Requests<Req>,
+        X: Executor,
+        L: Layer<T, E, X>,
+        C: Classify<T, E>,
+    {
+        #[pin]
+        call: Call<H, T, E, X, L, C, Attempts<S, Req, R>, AttemptFuture<S, Req, F>>,
+    }
+}
+
+impl<S, Req, T, E, F, H, R, X, L, C> Future for ResponseFuture<S, Req, T, E, F, H, R, X, L, C>
+where
+    S: Service<Req, Response = T, Error = E, Future = F> + Clone,
+    F: Future<Output = Result<T, E>>,
+    H: Deref<Target = Pipeline<X, L, C>>,
+    R: Requests<Req>,
+    X: Executor,
+    L: Layer<T, E, X>,
+    C: Classify<T, E>,
+{
+    type Output = Result<T, Failure<E>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().call.poll(cx)
+    }
+}
+
+impl<S, Req, T, E, F, H, R, X, L, C> fmt::Debug for ResponseFuture<S, Req, T, E, F, H, R, X, L, C>
+where
+    S: Service<Req, Response = T, Error = E, Future = F> + Clone,
+    F: Future<Output = Result<T, E>>,
+    H: Deref<Target = Pipeline<X, L, C>>,
+    R: Requests<Req>,
+    X: Executor,
+    L: Layer<T, E, X>,
+    C: Classify<T, E>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+/// The attempts of one call, as the operation of its pipeline.
+struct Attempts<S, Req, R> {
+    service: S,
+    // Whether the service was polled ready and has not been called since.
+    ready: bool,
+    request: Option<Req>,
+    requests: R,
+}
+
+impl<S, Req, R> Operation<S::Response, S::Error> for Attempts<S, Req, R>
+where
+    S: Service<Req> + Clone,
+    R: Requests<Req>,
+{
+    type Future = AttemptFuture<S, Req, S::Future>;
+
+    #[inline]
+    fn start(&mut self, _: Attempt) -> Self::Future {
+        match self.requests.next(&mut self.request) {
+            Some(request) if R::ONCE || mem::replace(&mut self.ready, false) => {
+                AttemptFuture::Called { response: self.service.call(request) }
+            }
+            request => AttemptFuture::Waiting { service: self.service.clone(), request },
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// One attempt: the service's own future, once the service has been called.
+    #[project = Progress]
+    enum AttemptFuture<S, Req, F> {
+        /// A clone that has to be ready first.
+        Waiting { service: S, request: Option<Req> },
+        /// The service is at work.
+        Called { #[pin] response: F },
+    }
+}
+
+impl<S, Req> Future for AttemptFuture<S, Req, S::Future>
+where
+    S: Service<Req>,
+{
+    type Output = Result<S::Response, S::Error>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let response = match self.as_mut().project() {
+                Progress::Called { response } => return response.poll(cx),
+                Progress::Waiting { service, request } => {
+                    if request.is_some() {
+                        ready!(service.poll_ready(cx))?;
+                    }
+                    let Some(request) = request.take() else { return Poll::Pending };
+                    service.call(request)
+                }
+            };
+            // The clone has been called and is not needed any more.
+            self.set(Self::Called { response });
+        }
+    }
+}
