@@ -15,12 +15,13 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::task::Wake;
 use std::thread;
 
+use failsoft_tokio::budget::TokenConfig;
 use failsoft_tokio::bulkhead::{self, Permit};
 use failsoft_tokio::cell::{CellKind, Local};
 use failsoft_tokio::circuit_breaker::{self, ConsecutiveFailures, State, StateKind, Trip};
 use failsoft_tokio::{
-    Atomic, Bulkhead, CircuitBreaker, Coalesce, KeyedRateLimiter, LastGood, Locked, Pipeline, Rejected, ThreadQueue,
-    Threads, Tokio, Verdict, block_on, last_good, rate_limiter, valid,
+    Atomic, Bulkhead, CircuitBreaker, Coalesce, Instant, KeyedRateLimiter, LastGood, Locked, Pipeline, Ratio, Rejected,
+    ThreadQueue, Threads, TokenBudget, Tokio, Verdict, block_on, last_good, rate_limiter, valid,
 };
 
 /// What `f` comes to, in a thread of its own: a deadlock fails the test instead of hanging it.
@@ -187,6 +188,30 @@ fn of_threads_that_bring_the_same_new_key_at_once_the_burst_passes() {
         });
         assert_eq!((passed, limiter.keys()), (BURST.try_into().unwrap(), 1));
     }
+}
+
+#[test]
+fn of_threads_that_deposit_and_withdraw_at_once_no_more_is_taken_than_was_there() {
+    const EACH: u32 = 1_000;
+    // One retry for four calls, and none without.
+    let config = TokenConfig::new().with_deposit(Ratio::percent(25)).with_minimum_per_second(0);
+    let budget = TokenBudget::new(config.validate().unwrap());
+    let start = Barrier::new(4);
+    // Time stands still, so that no deposit ends.
+    let deposit = || {
+        start.wait();
+        (0..EACH).for_each(|_| budget.deposit(1, &Instant::START));
+        0
+    };
+    let withdraw = || {
+        start.wait();
+        (0..EACH).map(|_| u32::from(budget.try_withdraw(1, &Instant::START))).sum()
+    };
+    let taken: u32 = thread::scope(|scope| {
+        let threads = [scope.spawn(deposit), scope.spawn(deposit), scope.spawn(withdraw), scope.spawn(withdraw)];
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!(taken + budget.balance(&Instant::START), 2 * EACH / 4, "{taken} are taken");
 }
 
 type Waiting = Pin<Box<dyn Future<Output = bool> + Send>>;

@@ -148,3 +148,48 @@ fn a_change_by_hand_and_a_probe_do_not_get_into_each_others_way() {
         assert_eq!(rig.log.path().last(), Some(&rig.breaker.state()));
     });
 }
+
+#[test]
+fn as_the_open_period_ends_for_the_clock_that_is_ahead_one_is_the_probe() {
+    check("breaker, half-open by clocks three nanoseconds apart", || {
+        let rig = Rig::open();
+        // For one of them it is over, and for the other not yet: it is let in only where the first has made it half-open, and then alone.
+        let come = |rig: Arc<Rig>, at: u64| {
+            if let Ok(permit) = rig.breaker.try_acquire(Instant::from_nanos(at)) {
+                assert!(permit.is_probe(), "admitted at {at} ns");
+                rig.inside.enter(1);
+                core::mem::forget(permit);
+            }
+        };
+        let other = {
+            let rig = rig.clone();
+            thread::spawn(move || come(rig, 9))
+        };
+        come(rig.clone(), 12);
+        other.join().expect("it doesn't panic");
+        assert_eq!(rig.inside.ever(), 1);
+        assert_eq!(rig.log.path(), [StateKind::Closed, StateKind::Open, StateKind::HalfOpen]);
+    });
+}
+
+#[test]
+fn of_two_failures_by_clocks_that_differ_one_opens_and_for_its_whole_period() {
+    check("breaker, opened by clocks three nanoseconds apart", || {
+        let rig = Arc::new(Rig::closed());
+        let fail = |rig: Arc<Rig>, at: u64| {
+            if let Ok(permit) = rig.breaker.try_acquire(Instant::from_nanos(at)) {
+                assert!(!permit.is_probe());
+                permit.failure();
+            }
+        };
+        let other = {
+            let rig = rig.clone();
+            thread::spawn(move || fail(rig, 3))
+        };
+        fail(rig.clone(), 0);
+        other.join().expect("it doesn't panic");
+        assert_eq!(rig.log.path(), [StateKind::Closed, StateKind::Open]);
+        let until = rig.breaker.poll_timeout();
+        assert!([10, 13].map(|at| Some(Instant::from_nanos(at))).contains(&until), "until {until:?}");
+    });
+}
