@@ -443,44 +443,43 @@ impl<M: Meter> State<M> {
         if !phase.counts() {
             return Some(Settled::Unrecorded);
         }
-        let opens = report.verdict.opens();
-        if opens {
-            // Before anything is counted: what opens has a time.
-            report.now?;
-        }
         let (trips, moved) = match sample {
-            Some(sample) => self.count(config, sample, report.now)?,
+            Some(sample) => self.count(config, sample, report)?,
             None => (false, false),
         };
+        let opens = report.verdict.opens();
         if phase != Phase::CLOSED {
             if sample.is_some() || opens {
-                self.settle_dry(config, trips, moved, report, told);
+                self.settle_dry(config, trips, moved, report, told)?;
             }
         } else if opens || trips {
-            // It is there: neither can be without.
+            // What has been counted has it.
             let now = report.now?;
             self.pass(Phase::OPEN, now, report.verdict.hint_or_zero(), config, told);
         }
         Some(Settled::Done)
     }
 
-    /// Counts an outcome: whether the condition is met then, for which the time has to be known, and whether the meter is
+    /// Counts an outcome, unless it opens and the time isn't known: whether the condition is met then, and whether the meter is
     /// another one.
     #[inline]
     fn count<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
         sample: Sample,
-        now: Option<Instant>,
+        report: &Report<'_>,
     ) -> Option<(bool, bool)> {
         if M::Home::LARGE {
+            if report.verdict.opens() {
+                report.now?;
+            }
             // A window takes every outcome in.
-            return Some((config.trip.record(&mut self.meter, sample, now)?, true));
+            return Some((config.trip.record(&mut self.meter, sample, report.now)?, true));
         }
         let mut meter = self.meter;
-        let trips = config.trip.record(&mut meter, sample, now)?;
-        if trips {
-            now?;
+        let trips = config.trip.record(&mut meter, sample, report.now)?;
+        if trips || report.verdict.opens() {
+            report.now?;
         }
         let moved = meter != self.meter;
         self.meter = meter;
@@ -522,7 +521,7 @@ impl<M: Meter> State<M> {
         moved: bool,
         report: &Report<'_>,
         told: Told<'_>,
-    ) {
+    ) -> Option<()> {
         let phase = self.stamp.phase();
         let next = if trips || phase == Phase::METRICS_ONLY_MET && !moved {
             // What the meter does not take in does not change what it has said: successes, for a failure meter.
@@ -533,13 +532,14 @@ impl<M: Meter> State<M> {
             Phase::METRICS_ONLY
         };
         let generation = self.stamp.generation();
-        self.stamp = Stamp::new(next, generation);
         // Only the edge is reported, and nothing has changed but our word for it.
         if let (Phase::METRICS_ONLY, true, Some(told)) = (phase, next != phase, told) {
-            let counts = config.trip.counts(&self.meter, report.now);
+            let counts = config.trip.counts(&self.meter, Some(report.now?));
             let (from, to) = (StateKind::MetricsOnly, StateKind::Open);
             *told = Some(Transition { from, to, generation, reopened: 0, counts, until: None });
         }
+        self.stamp = Stamp::new(next, generation);
+        Some(())
     }
 
     /// Carries what has been counted over to other settings. Half-open, which may be decided by them, has to be
