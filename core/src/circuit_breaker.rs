@@ -585,7 +585,7 @@ where
         if unmoved {
             self.observer.called(Called::Recorded(Outcome::Success));
         } else if good {
-            self.settle_success(ticket, now, clock);
+            self.settle_success(ticket, verdict, now, clock);
         } else {
             self.settle_at(ticket, verdict, now, clock);
         }
@@ -595,8 +595,8 @@ where
     // By itself, so that where a success is reported nothing is made ready for what it most often isn't.
     #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
     #[cfg_attr(not(target_pointer_width = "64"), inline)]
-    fn settle_success(&self, ticket: Ticket, now: Option<Instant>, clock: &impl Clock) {
-        self.settle_at(ticket, &Verdict::SUCCESS, now, clock);
+    fn settle_success(&self, ticket: Ticket, verdict: &Verdict, now: Option<Instant>, clock: &impl Clock) {
+        self.settle_at(ticket, verdict, now, clock);
     }
 
     /// `now` is the time, where it has been read.

@@ -54,3 +54,13 @@ fn what_is_said_twice_holds_as_if_said_once() {
     assert_eq!(Config::new().with_full_trial().with_full_trial(), Config::new().with_full_trial());
     assert_ne!(Config::new().with_full_trial(), Config::new());
 }
+
+#[test]
+fn a_success_that_completes_a_window_opens_for_as_long_as_its_hint_says() {
+    let trip = FailureRate::new(Ratio::percent(50), 2).expect("a good rate");
+    let breaker = CircuitBreaker::<Local, _>::new(Config::new().with_trip(trip).validate().expect("it makes sense"));
+    breaker.try_acquire(at(0)).expect("closed").failure();
+    let hint = Duration::from_secs(3_600);
+    breaker.try_acquire(at(0)).expect("closed").record(Verdict::SUCCESS.with_retry_after(hint));
+    assert_eq!(breaker.poll_timeout(), Some(Instant::START.saturating_add(hint)));
+}
