@@ -1,6 +1,5 @@
-//! Circuit breakers: closed, open and half-open; by one thread, by two, and one after the other of many; and as layers of tower's.
+//! Circuit breakers: closed, open and half-open; by one thread, by two, and one after the other of many.
 
-mod layer;
 mod ours;
 mod theirs;
 
@@ -204,5 +203,4 @@ pub(crate) fn measure(bench: &mut Bench) {
     all(bench, &Probed);
     bench.section("breaker opens, probes and closes", floor::CLOCK);
     all(bench, &Round);
-    layer::measure(bench);
 }
