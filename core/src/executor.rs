@@ -8,7 +8,8 @@ use crate::time::{Clock, Instant};
 /// allocated.
 pub trait Executor: Clock {
     /// Completes when the clock has reached a given instant: with the first poll from then on, whatever has become of its alarm. Who
-    /// waits asks the sleep, and reads the clock only when it has completed.
+    /// waits asks the sleep, and reads the clock only when it has completed. Only a runtime that can lose no alarm may have sleeps that
+    /// complete no sooner than it has rung.
     type Sleep: Future<Output = ()>;
 
     /// Sleeps until `at`. An instant that is past completes at the first poll; waking early or late is harmless, since

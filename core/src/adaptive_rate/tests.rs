@@ -758,3 +758,31 @@ fn each_attempt_takes_a_token() {
     assert!(executor.run(pipeline.call(|_| service.call(&executor))).expect("it ends").is_err());
     assert_eq!((service.calls(), executor.elapsed()), (3, ms(300)), "a tenth of a second each");
 }
+
+#[test]
+fn a_clock_of_coarse_steps_keeps_the_rate_and_the_measurement_to_a_step() {
+    for step in [10_000_000, 15_625_000, 30_000_000_u64] {
+        for permits in [1, 7, 64, 99, 1_000] {
+            let limiter = cut_to(Rate::per_second(permits), Config::new(), Instant::START);
+            let passed: Vec<u64> = (1..=60_000_000_000 / step)
+                .map(|tick| {
+                    let shown = Instant::from_nanos(tick * step);
+                    // Asked several times while the clock stands.
+                    (0..2_000).take_while(|_| limiter.try_acquire(&shown).is_ok()).count() as u64
+                })
+                .collect();
+            let (all, expected) = (passed.iter().sum::<u64>(), 60 * u64::from(permits));
+            let a_step = (u64::from(permits) * step).div_ceil(1_000_000_000);
+            // Where the bucket holds one call, what comes in before the next step is lost.
+            let least = if permits > 1 { expected - a_step } else { expected * 1_000_000_000 / (1_000_000_000 + step) };
+            assert!((least..=expected).contains(&all), "{all} at {permits} a second by steps of {step}");
+            assert!(passed.iter().all(|count| *count <= a_step + 1), "{permits} a second by steps of {step}");
+        }
+        let limiter = limiter(Config::new());
+        for call in 0..10_000 {
+            limiter.record(false, &Instant::from_nanos(call * 1_000_000 / step * step));
+        }
+        let (measured, error) = (calls(limiter.snapshot().measured), step as f64 / 0.5e9);
+        assert!((measured / 1_000.0 - 1.0).abs() <= error, "{measured} of 1,000 a second by steps of {step}");
+    }
+}

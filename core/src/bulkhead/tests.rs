@@ -1100,3 +1100,34 @@ fn what_matters_less_neither_waits_nor_overtakes_those_who_do() {
         assert_eq!((rejected.reason(), bulkhead.snapshot().queued), (Reason::PriorityTooLow, 9));
     }
 }
+
+#[test]
+fn permits_that_come_between_a_late_look_and_leaving_the_queue_go_to_the_next() {
+    type Held = Permit<&'static Bulkhead<Local, Interrupted>, Local, Interrupted>;
+    thread_local! {
+        static HELD: Cell<Option<Held>> = const { Cell::new(None) };
+    }
+    let limited = valid!(Config::new(1).with_queue(4, ms(100)).validate());
+    for config in [limited, valid!(Config::new(1).with_queue(4, ms(100)).with_newest_first().validate())] {
+        // Which of the two waiters looks when its time is over.
+        for looks in [0, 1] {
+            let bulkhead: &'static Bulkhead<Local, Interrupted> = Box::leak(Box::new(Bulkhead::new(config)));
+            let rig = Rig::new();
+            HELD.set(bulkhead.try_acquire().ok());
+            let mut waiting = [(); 2].map(|()| Box::pin(bulkhead.acquire(1, &rig)));
+            assert!(waiting.iter_mut().all(|acquire| poll_once(acquire.as_mut()).is_pending()));
+            waiting.rotate_left(looks);
+            let [mut late, mut other] = waiting;
+            rig.set(Instant::from_millis(100));
+            // Not before the look of that poll, but before it leaves the queue.
+            BEFORE_LOCK.set(Some(|| BEFORE_LOCK.set(Some(|| drop(HELD.take())))));
+            let Poll::Ready(result) = poll_once(late.as_mut()) else { unreachable!("its time is over") };
+            assert_eq!(reason(result), Some(Reason::QueueTimeout));
+            assert!(HELD.take().is_none(), "it was released meanwhile");
+            let Poll::Ready(Ok(permit)) = poll_once(other.as_mut()) else { unreachable!("it is its turn") };
+            assert_eq!(in_use_and_queued(bulkhead), (1, 0));
+            drop((permit, late, other));
+            assert_eq!(in_use_and_queued(bulkhead), (0, 0));
+        }
+    }
+}

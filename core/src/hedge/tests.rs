@@ -674,6 +674,50 @@ fn a_try_that_panics_when_it_is_dropped_does_not_keep_the_others_from_it() {
 }
 
 #[test]
+fn a_loser_is_dropped_before_the_answer_is_handed_out_and_takes_it_along_when_it_panics() {
+    for bomb in [false, true] {
+        let (rig, events) = (Rig::new(), Recorder::<Hedged, 4>::new());
+        let hedge: Hedge<Local, 1, FixedDelay, _> = Hedge::with_observer(FixedDelay::new(ms(10)), Idempotent, &events);
+        let pipeline = Pipeline::new(&rig).layer(hedge);
+        let dropped = Cell::new(false);
+        let mut call = Box::pin(pipeline.call(|attempt: Attempt| {
+            let (rig, dropped) = (&rig, &dropped);
+            async move {
+                if attempt.hedge() == 1 {
+                    rig.sleep_until(at(15)).await;
+                    return Ok::<_, ()>(1);
+                }
+                let _loser = scopeguard(|| dropped.set(true));
+                let _bomb = Bomb(bomb);
+                crate::testing::never().await
+            }
+        }));
+        let mut answer = Poll::Pending;
+        let panics = explodes(|| {
+            while answer.is_pending() {
+                answer = poll_once(call.as_mut());
+                rig.jump();
+            }
+        });
+        assert_eq!((panics, dropped.get(), rig.live()), (bomb, true, 0));
+        assert_eq!(answer, if bomb { Poll::Pending } else { Poll::Ready(Ok(1)) }, "the answer goes with the panic");
+        let won = events.take().filter(|event| matches!(event, Hedged::Won { .. })).count();
+        assert_eq!(won, usize::from(!bomb));
+    }
+}
+
+/// Does something when it is dropped.
+fn scopeguard(then: impl Fn()) -> impl Drop {
+    struct Guard<F: Fn()>(F);
+    impl<F: Fn()> Drop for Guard<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    Guard(then)
+}
+
+#[test]
 fn the_state_is_as_large_as_its_tries_and_little_more() {
     fn size<const N: usize>() -> usize
     where

@@ -1,14 +1,19 @@
 //! What goes wrong around time limits, as far as the other tests do not have it: see `tests/faults.md`.
 
+use core::task::Waker;
 use std::boxed::Box;
 use std::vec::Vec;
 
 use super::*;
+use crate::backoff::{Backoff, Jitter};
 use crate::cell::Local;
 use crate::circuit_breaker::{self, CircuitBreaker, StateKind, Totals, Transition};
+use crate::failure::Stop;
 use crate::fallback::FallbackTo;
 use crate::rate_limiter::{self, RateLimiter};
-use crate::testing::{Recorder, Scripted};
+use crate::retry::{self, RetryPolicy};
+use crate::testing::{ManualClock, Recorder, Scripted};
+use crate::time::Clock as _;
 use crate::valid;
 
 #[test]
@@ -131,4 +136,118 @@ fn a_fallback_with_a_time_limit_of_its_own_hands_the_first_failure_back_when_it_
     let failure = rig.run(pipeline.call(|_| main.call(&rig))).expect_err("both fail");
     assert_eq!((failure.inner(), rig.elapsed()), (Some(&Scripted { call: 1 }), ms(50)));
     assert_eq!((copy.calls(), copy.in_flight(), rig.live()), (1, 0, 0));
+}
+
+/// An executor whose alarms never ring. Its sleeps keep to what they have to, and to nothing more: a poll at the instant or later is ready.
+struct Silent(ManualClock);
+
+struct SilentSleep<'c>(&'c ManualClock, Instant);
+
+impl crate::Clock for Silent {
+    fn now(&self) -> Instant {
+        self.0.now()
+    }
+}
+
+impl<'c> Executor for &'c Silent {
+    type Sleep = SilentSleep<'c>;
+
+    fn sleep_until(&self, at: Instant) -> SilentSleep<'c> {
+        SilentSleep(&self.0, at)
+    }
+
+    fn random(&self) -> u32 {
+        0
+    }
+}
+
+impl Future for SilentSleep<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if self.0.now() >= self.1 { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+#[test]
+fn an_alarm_that_never_rings_is_noticed_at_the_next_poll() {
+    let executor = Silent(ManualClock::new());
+    let service = Script::new(&[Step::Fail, Step::Hang]);
+    let backoff = Backoff::constant(ms(10)).with_jitter(Jitter::None);
+    let retry = RetryPolicy::new(retry::Config::new().with_backoff(backoff).validate().expect("it makes sense"));
+    let pipeline = Pipeline::new(&executor).layer(Timeout::new(ms(50))).layer(retry);
+    let mut call = pin!(pipeline.call(|_| service.call(&executor)));
+    // When it is polled for some other reason, and how many attempts have been made by then.
+    for (now, attempts) in [(0, 1), (9, 1), (10, 2), (49, 2)] {
+        executor.0.set(at(now));
+        assert!(poll_once(call.as_mut()).is_pending());
+        assert_eq!(service.calls(), attempts, "at {now} ms");
+    }
+    executor.0.set(at(8_000));
+    let Poll::Ready(Err(failure)) = poll_once(call.as_mut()) else { unreachable!("its time is over") };
+    assert!(failure.is_timed_out() && service.in_flight() == 0, "{failure}");
+}
+
+/// Gives what lies within a deadline.
+struct Until(Instant);
+
+impl Part for Until {
+    const ROLE: Role = Role::Timeout;
+
+    fn describe(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Ok(())
+    }
+}
+
+impl<T, E, X: Executor> Layer<T, E, X> for Until {
+    type State<I> = I;
+
+    fn idle<I>(&self, inner: I) -> I {
+        inner
+    }
+
+    fn poll<N: Next<T, E, X>>(
+        &self,
+        state: Pin<&mut N::State>,
+        next: &mut N,
+        scope: Scope<'_, X>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Answer<T, E>> {
+        next.poll(state, scope.with_deadline(scope.deadline().and_at(self.0)), cx)
+    }
+
+    fn reset<N: Next<T, E, X>>(&self, state: Pin<&mut N::State>, next: &mut N, executor: &X) {
+        next.reset(state, executor);
+    }
+}
+
+#[test]
+fn a_deadline_at_the_first_instant_or_the_last_but_one_is_an_ordinary_one() {
+    let (nanos, last) = (Instant::from_nanos, u64::MAX - 1);
+    for (deadline, now, over) in [
+        (0, 0, true),
+        (0, 5, true),
+        (1, 0, false),
+        (1, 1, true),
+        (last, last - 1, false),
+        (last, last, true),
+        (last, u64::MAX, true),
+        // The one that is never.
+        (u64::MAX, u64::MAX, false),
+    ] {
+        let rig = Rig::new();
+        rig.set(nanos(now));
+        let mut sleep = pin!(None);
+        let polled = poll_deadline(sleep.as_mut(), nanos(deadline), &&rig, &mut Context::from_waker(Waker::noop()));
+        assert_eq!(polled.is_ready(), over, "{deadline} at {now}");
+        // And for a policy within: a retry that would come a nanosecond later.
+        let rig = Rig::new();
+        rig.set(nanos(now));
+        let backoff = Backoff::constant(Duration::from_nanos(1)).with_jitter(Jitter::None);
+        let retry = retry::Config::new().with_max_attempts(2).with_backoff(backoff).validate().expect("it makes sense");
+        let pipeline = Pipeline::new(&rig).layer(Until(nanos(deadline))).layer(RetryPolicy::new(retry));
+        let failure = rig.run(pipeline.call(async |_| Err::<(), _>(()))).expect_err("it always fails");
+        let stop = if now.saturating_add(1) >= deadline { Stop::Deadline } else { Stop::Attempts };
+        assert_eq!(failure.stop, Some(stop), "{deadline} at {now}");
+    }
 }
