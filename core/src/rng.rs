@@ -89,6 +89,31 @@ mod tests {
     }
     const EXPECTED: [u32; 3] = [2_571_226_413, 3_155_512_302, 2_152_064_658];
 
+    /// A part's new number among its neighbours changes each bit of the seed about half of the time: no part is lost, nor its place.
+    #[test]
+    fn each_part_of_a_seed_and_its_place_changes_all_of_it() {
+        for parts in [[0, 0, 0], [0x0045_0021, 17, 0x3F2], [u32::MAX; 3]] {
+            for place in 0..3 {
+                let mut flips = [0_u32; 64];
+                for step in 1..=1_000 {
+                    let mut others = parts;
+                    others[place] = others[place].wrapping_add(step);
+                    let changed = Rng::seed(&parts) ^ Rng::seed(&others);
+                    (0_u32..).zip(&mut flips).for_each(|(bit, flips)| *flips += u32::from(changed >> bit & 1 == 1));
+                }
+                // Of a thousand fair throws, six standard deviations.
+                assert!(flips.iter().all(|flips| (405..=595).contains(flips)), "{parts:?}, part {place}: {flips:?}");
+            }
+        }
+        assert_ne!(Rng::seed(&[1, 2]), Rng::seed(&[2, 1]));
+        assert_ne!(Rng::seed(&[0]), Rng::seed(&[0, 0]));
+        assert_eq!(
+            Rng::seed(&[0x0045_0021, 17, 0x3F2]),
+            16_926_112_311_876_583_956,
+            "a device's jitter may not change between versions"
+        );
+    }
+
     #[test]
     fn shares_stay_below_the_value_and_spread_evenly() {
         assert_eq!(share(u64::MAX, u32::MAX), u64::MAX - (1 << 32));

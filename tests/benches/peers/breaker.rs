@@ -1,5 +1,6 @@
-//! Circuit breakers: closed, open and half-open; by one thread, by two, and one after the other of many.
+//! Circuit breakers: closed, open and half-open; by one thread, by two, and one after the other of many; and as layers of tower's.
 
+mod layer;
 mod ours;
 mod theirs;
 
@@ -203,4 +204,5 @@ pub(crate) fn measure(bench: &mut Bench) {
     all(bench, &Probed);
     bench.section("breaker opens, probes and closes", floor::CLOCK);
     all(bench, &Round);
+    layer::measure(bench);
 }

@@ -7,7 +7,8 @@ use failsoft_tokio::cell::CellKind;
 use failsoft_tokio::circuit_breaker::{
     CircuitBreaker, Config, ConsecutiveFailures, FailureMeter, FailureRate, State, TimeBased, Trip,
 };
-use failsoft_tokio::{Atomic, Locked, Ratio, Tokio};
+use failsoft_tokio::pipeline::{Bare, Stack};
+use failsoft_tokio::{Atomic, Locked, Pipeline, Ratio, Tokio};
 
 use super::{Breaker, Made};
 
@@ -24,6 +25,19 @@ pub(crate) trait Rule: Copy + Trip {
 
 /// A breaker with such a rule.
 pub(crate) struct Ours<T: Rule>(CircuitBreaker<T::Kind, T>);
+
+impl<T: Rule> Ours<T> {
+    /// A steady one alone as a pipeline.
+    pub(super) fn pipeline() -> Pipeline<Tokio, Stack<Bare, CircuitBreaker<T::Kind, T>>> {
+        Pipeline::new(Tokio).layer(breaker(Made::Steady))
+    }
+}
+
+fn breaker<T: Rule>(made: Made) -> CircuitBreaker<T::Kind, T> {
+    let open_for = if made == Made::Touchy { Duration::ZERO } else { HOUR };
+    let config = Config::new().with_open_for(open_for).with_half_open_for(HOUR).with_probes(1);
+    CircuitBreaker::new(config.with_trip(T::rule(made)).validate().expect("valid"))
+}
 
 impl Rule for ConsecutiveFailures {
     const NAME: &'static str = "failsoft, consecutive";
@@ -78,9 +92,7 @@ where
     const NEVER_TOUCHY: Option<&'static str> = T::NEVER_TOUCHY;
 
     fn make(made: Made) -> Self {
-        let open_for = if made == Made::Touchy { Duration::ZERO } else { HOUR };
-        let config = Config::new().with_open_for(open_for).with_half_open_for(HOUR).with_probes(1);
-        Self(CircuitBreaker::new(config.with_trip(T::rule(made)).validate().expect("valid")))
+        Self(breaker(made))
     }
 
     #[inline]
