@@ -614,9 +614,11 @@ where
     #[inline(never)]
     fn record(&self, ticket: Ticket, verdict: &Verdict, called: Called, clock: &impl Clock) {
         self.configured(|config| {
-            let timed = config.trip.slow_after() != Span::MAX && verdict.outcome() != Outcome::Ignored;
-            let (mut now, stamp) = (timed.then(|| clock.now()), ticket.stamp());
-            let took = now.map_or(Span::ZERO, |now| ticket.took(now));
+            let timed = config.trip.slow_after() != Span::MAX;
+            let counts = verdict.outcome() != Outcome::Ignored;
+            let wanted = counts && (timed || config.trip.wants_time(verdict.outcome() == Outcome::Failure));
+            let (mut now, stamp) = (wanted.then(|| clock.now()), ticket.stamp());
+            let took = now.filter(|_| timed).map_or(Span::ZERO, |now| ticket.took(now));
             if <<T::Meter as Meter>::Home as Home>::LARGE {
                 // Counted where it is, once: so at once with all that may follow.
                 return self.record_change(stamp, verdict, took, now, called, clock);

@@ -331,7 +331,10 @@ impl<T, E, X: Executor, O: Observer<Retrying>, B: RetryBudget> Layer<T, E, X> fo
                 return Poll::Pending;
             };
             if answer.verdict.outcome() == Outcome::Success {
-                (*this.progress, *this.deadline, *this.last) = (Progress::first(), None, None);
+                // Without a deadline nobody has waited or tried again, and all is as new.
+                if this.deadline.is_some() {
+                    (*this.progress, *this.deadline, *this.last) = (Progress::first(), None, None);
+                }
                 self.end(this.spent, Outcome::Success);
                 return Poll::Ready(answer);
             }

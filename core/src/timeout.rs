@@ -119,8 +119,10 @@ impl<T, E, X: Executor> Layer<T, E, X> for Timeout {
             None => scope.with_deadline(scope.deadline().and_within(limit)),
         };
         if let Poll::Ready(answer) = next.poll(this.inner.as_mut(), inside, cx) {
-            *this.armed = None;
-            this.sleep.set(None);
+            if this.armed.is_some() {
+                *this.armed = None;
+                this.sleep.set(None);
+            }
             return Poll::Ready(answer);
         }
         let deadline = match *this.armed {

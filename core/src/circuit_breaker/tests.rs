@@ -587,6 +587,44 @@ fn a_condition_that_asks_how_long_calls_take_costs_two_readings_a_call() {
     assert_eq!(breaker.snapshot(&at(0)).counts, Counts::default(), "none took longer than a millisecond");
 }
 
+/// A condition that wants the time of failures, and takes it amiss to be asked without; of nothing it wants to know how long it took.
+#[derive(Clone, Copy, Debug)]
+struct Punctual;
+
+impl Trip for Punctual {
+    type Meter = InARow;
+
+    fn record(&self, meter: &mut InARow, sample: Sample, now: Option<Instant>) -> Option<bool> {
+        assert_eq!((now.is_some(), sample.took), (sample.failed, Span::ZERO));
+        meter.0 += 1;
+        Some(false)
+    }
+
+    fn is_healthy(&self, _: &InARow) -> bool {
+        false
+    }
+
+    fn counts(&self, meter: &InARow, _: Option<Instant>) -> Counts {
+        Counts { calls: meter.0 as u32, failures: 0, slow: 0 }
+    }
+
+    fn wants_time(&self, failed: bool) -> bool {
+        failed
+    }
+}
+
+#[test]
+fn a_condition_that_wants_the_time_is_not_asked_without_and_no_other_outcome_reads_the_clock() {
+    let clock = RunningClock::new(SECOND);
+    let breaker = breaker(Config::new().with_trip(Punctual));
+    breaker.try_acquire(&clock).expect("closed").success();
+    breaker.try_acquire(&clock).expect("closed").ignore();
+    drop(breaker.try_acquire(&clock));
+    assert_eq!((clock.readings.get(), breaker.snapshot(&at(0)).counts.calls), (0, 1));
+    breaker.try_acquire(&clock).expect("closed").failure();
+    assert_eq!((clock.readings.get(), breaker.snapshot(&at(0)).counts.calls), (1, 2));
+}
+
 #[test]
 fn no_operation_reads_the_clock_more_than_once() {
     let config = touchy().with_abandoned(Abandoned::FailureAfter(SECOND));

@@ -124,6 +124,14 @@ pub trait Trip: Debug {
         Span::MAX
     }
 
+    /// Whether [`record`](Self::record) wants the time of an outcome like this: then the clock is read before, which saves asking for it.
+    /// `false`, the default, is never wrong.
+    #[inline]
+    fn wants_time(&self, failed: bool) -> bool {
+        let _ = failed;
+        false
+    }
+
     /// Carries a meter over from the settings `from`, which these replace, so that what was counted stays.
     fn adapt(&self, meter: &mut Self::Meter, from: &Self, now: Instant) {
         let _ = (meter, from, now);
@@ -496,6 +504,11 @@ impl Trip for FailureMeter {
         Counts { calls: failures, failures, slow: 0 }
     }
 
+    #[inline]
+    fn wants_time(&self, failed: bool) -> bool {
+        failed
+    }
+
     /// As many failures as there were, each with the new time to drain.
     fn adapt(&self, meter: &mut Drained, from: &Self, now: Instant) {
         if self.interval != from.interval {
@@ -587,6 +600,11 @@ impl<T: Trip> Trip for Growing<T> {
         self.trip.slow_after()
     }
 
+    #[inline]
+    fn wants_time(&self, failed: bool) -> bool {
+        self.trip.wants_time(failed)
+    }
+
     fn adapt(&self, meter: &mut Self::Meter, from: &Self, now: Instant) {
         self.trip.adapt(meter, &from.trip, now);
     }
@@ -642,6 +660,11 @@ impl<T: Trip> Trip for OpenTime<T> {
         self.trip.slow_after()
     }
 
+    #[inline]
+    fn wants_time(&self, failed: bool) -> bool {
+        self.trip.wants_time(failed)
+    }
+
     fn adapt(&self, meter: &mut Self::Meter, from: &Self, now: Instant) {
         self.trip.adapt(meter, &from.trip, now);
     }
@@ -695,6 +718,11 @@ impl<A: Trip, B: Trip> Trip for (A, B) {
     #[inline]
     fn slow_after(&self) -> Span {
         self.0.slow_after().min(self.1.slow_after())
+    }
+
+    #[inline]
+    fn wants_time(&self, failed: bool) -> bool {
+        self.0.wants_time(failed) || self.1.wants_time(failed)
     }
 
     fn adapt(&self, meter: &mut Self::Meter, from: &Self, now: Instant) {

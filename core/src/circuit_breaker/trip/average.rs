@@ -288,6 +288,11 @@ impl Trip for AverageOverTime {
         false
     }
 
+    #[inline]
+    fn wants_time(&self, _: bool) -> bool {
+        true
+    }
+
     /// The calls that still weigh, rounded down.
     fn counts(&self, meter: &TimeAverage, now: Option<Instant>) -> Counts {
         let weight = now.map_or(WHOLE, |now| self.weight(meter.last, now));

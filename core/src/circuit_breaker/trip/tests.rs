@@ -50,6 +50,25 @@ fn refused<T>(result: Result<T, ConfigError>) -> &'static str {
     result.err().map_or("nothing", |error| error.field())
 }
 
+/// Whether it wants the time of a success, and of a failure.
+fn wants<T: Trip>(trip: &T) -> [bool; 2] {
+    [false, true].map(|failed| trip.wants_time(failed))
+}
+
+#[test]
+fn only_what_goes_by_the_time_wants_it() {
+    let (failures, half) = (meter(5, HOUR), Ratio::percent(50));
+    assert_eq!([wants(&consecutive(5)), wants(&rate(50, 40, 10))], [[false; 2]; 2]);
+    assert_eq!(wants(&CountBased::<1>::new(half, 10).expect("a good window")), [false; 2]);
+    assert_eq!(wants(&AverageOfCalls::new(half, 10).expect("a good average")), [false; 2]);
+    assert_eq!(wants(&failures), [false, true]);
+    assert_eq!(wants(&TimeBased::<2>::new(half, HOUR).expect("a good window")), [true; 2]);
+    assert_eq!(wants(&AverageOverTime::new(half, HOUR).expect("a good average")), [true; 2]);
+    assert_eq!([wants(&(failures, consecutive(5))), wants(&(consecutive(5), failures))], [[false, true]; 2]);
+    let growing = Growing::new(failures, Backoff::constant(SECOND), 0).expect("good periods");
+    assert_eq!([wants(&growing), wants(&OpenTime::new(failures, |_| SECOND))], [[false, true]; 2]);
+}
+
 // Counts
 
 #[test]

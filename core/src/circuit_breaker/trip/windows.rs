@@ -327,6 +327,11 @@ impl<const BUCKETS: usize> Trip for TimeBased<BUCKETS> {
         self.thresholds.slow_after
     }
 
+    #[inline]
+    fn wants_time(&self, _: bool) -> bool {
+        true
+    }
+
     fn adapt(&self, meter: &mut Self::Meter, from: &Self, now: Instant) {
         if from.bucket != self.bucket {
             meter.rescale(from.bucket, self.bucket, now);
