@@ -55,7 +55,9 @@ fn growing(periods: Backoff, seed: u64) -> Config<Growing<ConsecutiveFailures>> 
 
 /// Fails until the breaker opens.
 fn trip<T: Copy + Trip, O: Observer<Transition>>(breaker: &CircuitBreaker<Local, T, O>, clock: impl Clock) {
-    while let Ok(permit) = breaker.try_acquire(&clock) {
+    // More failures than any condition here bears.
+    for _ in 0..100_000 {
+        let Ok(permit) = breaker.try_acquire(&clock) else { break };
         permit.failure();
     }
     assert_eq!(breaker.state(), StateKind::Open);

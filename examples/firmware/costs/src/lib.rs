@@ -28,14 +28,16 @@ pub const WINDOW: u32 = 20;
 /// Five consecutive failures: all defaults.
 pub const CONSECUTIVE: Valid<circuit_breaker::Config> = valid!(circuit_breaker::Config::new().validate());
 
-const HALF: FailureRate = valid!(FailureRate::new(Ratio::percent(50), WINDOW));
-const TEN_A_MINUTE: FailureMeter = valid!(FailureMeter::new(10, Duration::from_secs(60)));
-
 /// Half of the last calls.
+pub const HALF: FailureRate = valid!(FailureRate::new(Ratio::percent(50), WINDOW));
+/// More than ten failures a minute.
+pub const TEN_A_MINUTE: FailureMeter = valid!(FailureMeter::new(10, Duration::from_secs(60)));
+
+/// A breaker that opens at [`HALF`].
 pub const RATE: Valid<circuit_breaker::Config<FailureRate>> =
     valid!(circuit_breaker::Config::new().with_trip(HALF).validate());
 
-/// More than ten failures a minute.
+/// A breaker that opens at [`TEN_A_MINUTE`].
 pub const METER: Valid<circuit_breaker::Config<FailureMeter>> =
     valid!(circuit_breaker::Config::new().with_trip(TEN_A_MINUTE).validate());
 

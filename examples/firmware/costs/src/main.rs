@@ -12,12 +12,12 @@ use core::hint::black_box;
 use core::time::Duration;
 
 use board::{Gauge, Text};
-use costs::{COMPARTMENT, CONSECUTIVE, METER, RATE, SLOTS, THREE_ATTEMPTS, Tiny, WINDOW};
+use costs::{COMPARTMENT, CONSECUTIVE, HALF, METER, RATE, SLOTS, TEN_A_MINUTE, THREE_ATTEMPTS, Tiny, WINDOW};
 use failsoft_embassy::bulkhead::{Bulkhead, Slots, Tally};
-use failsoft_embassy::cell::{CellKind, Local};
+use failsoft_embassy::cell::{CellKind, Fresh as _, Local};
 use failsoft_embassy::circuit_breaker::{
-    CircuitBreaker, Config, Permit, State, StateKind, Trip,
-    trip::{Consecutive, Drained, Ring},
+    CircuitBreaker, Config, ConsecutiveFailures, Permit, State, StateKind, Trip,
+    trip::{Consecutive, Drained, Ring, Sample},
 };
 use failsoft_embassy::degradation::{self, Criticality, Health, Service};
 use failsoft_embassy::rate_limiter::{self, Arrivals};
@@ -116,6 +116,19 @@ impl Subject<'_> {
         self.operation("failure-that-opens", &|| after(failures - 1), &mut failure)?;
         self.operation("open-rejected", &|| after(failures), &mut success)?;
         self.operation("first-probe", &|| breaker.open_until(Instant::START), &mut success)
+    }
+
+    /// What a failure takes of a condition alone, with the time at hand and a meter of its own: no breaker can take less.
+    fn condition<T: Copy + Trip>(&mut self, policy: &'static str, trip: T) -> fmt::Result {
+        (self.policy, self.cell) = (policy, "none");
+        let (trip, mut meter) = (black_box(trip), T::Meter::FRESH);
+        // In full health, as above.
+        for _ in 0..WINDOW {
+            trip.record(&mut meter, Sample::of(false), Some(NOW));
+        }
+        self.operation("condition-alone", &|| {}, &mut || {
+            black_box(trip.record(black_box(&mut { meter }), Sample::of(true), Some(black_box(NOW))));
+        })
     }
 
     fn bulkhead<K: CellKind<Slots> + CellKind<Tally>>(&mut self) -> fmt::Result {
@@ -235,6 +248,9 @@ fn measure() -> fmt::Result {
     subject.degradation::<8>("degradation-8")?;
     subject.keyed::<8>("keyed-8")?;
     subject.keyed::<64>("keyed-64")?;
+    subject.condition("consecutive", ConsecutiveFailures::DEFAULT)?;
+    subject.condition("rate", HALF)?;
+    subject.condition("meter", TEN_A_MINUTE)?;
     subject.retry()?;
     text.flush()
 }

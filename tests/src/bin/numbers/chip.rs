@@ -107,7 +107,8 @@ fn breaker(costs: &Figures, trip: &str) -> Measured<Finding> {
         figure: format!("success {} ({} B), failure {} ({} B)", success.0, success.1, failure.0, failure.1),
         reached: Some(success.0.max(failure.0) <= 100 && success.1.max(failure.1) <= 64),
         remark: format!(
-            "rejected {rejected}, first probe {probe}; single owner: success {}, failure {}",
+            "of the failure, the condition alone {}; rejected {rejected}, first probe {probe}; single owner: success {}, failure {}",
+            costs.operation(&format!("{trip}.none.condition-alone"))?.0,
             alone("closed-success")?.0,
             alone("closed-failure")?.0
         ),
