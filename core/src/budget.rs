@@ -49,7 +49,9 @@
 //!
 //! # When not to use it
 //! Where calls are rare: a budget that has seen no calls allows little but its floor, and a limit of attempts is enough.
-//! And a budget is no circuit breaker: it stops the retries, not the calls.
+//! And a budget is no circuit breaker: it stops the retries, not the calls. What it lets through may be all that an overload needs to
+//! stay: a dependency that is at 80 % of what it bears in good times has no room for 20 % of retries and the floor on top. A smaller
+//! deposit, or a breaker within, is for those.
 //!
 //! # Source
 //! Each kind names its own. The idea: "Handling Overload", chapter 21 of Beyer, Jones, Petoff and Murphy (editors), "Site

@@ -62,6 +62,26 @@
 //! # Errors
 //! [`Failure`] with the service's error as its inner one; also from `poll_ready`, where the service fails before there is a call.
 //!
+//! Where the service's error is a box, as that of tower's own timeout or buffer, the `Failure` of it is no [`Error`](core::error::Error),
+//! because a box of one is none. Layers further out that want an error then need a `map_err` between, which says what to keep:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use failsoft_tokio::{Failure, Pipeline, PipelineLayer, Tokio};
+//! use tower::{BoxError, ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let service = ServiceBuilder::new()
+//!     .map_err(|failure: Failure<BoxError>| BoxError::from(failure.to_string()))
+//!     .layer(PipelineLayer::new(Arc::new(Pipeline::new(Tokio))))
+//!     .service_fn(async |_: ()| Err::<(), _>(BoxError::from("down")));
+//!
+//! assert!(service.oneshot(()).await.is_err_and(|error| error.to_string() == "down"));
+//! # }
+//! ```
+//!
 //! # Cancel safety
 //! Dropping the response future at any point drops the service's future and returns every permit. A reservation of the service is held
 //! from `poll_ready` to the first attempt: so don't keep a response future without polling it, and where a service within
