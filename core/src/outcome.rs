@@ -288,6 +288,13 @@ mod tests {
     }
 
     #[test]
+    fn each_verdict_counts_as_what_it_says() {
+        let outcomes =
+            [Verdict::SUCCESS, Verdict::TRANSIENT, Verdict::PERMANENT, Verdict::IGNORED].map(|it| it.outcome());
+        assert_eq!(outcomes, [Outcome::Success, Outcome::Failure, Outcome::Failure, Outcome::Ignored]);
+    }
+
+    #[test]
     fn of_a_delay_and_a_hint_the_last_counts() {
         let (delay, hint) = (SECOND, SECOND * 2);
         let verdict = Verdict::PERMANENT.with_slow();

@@ -157,3 +157,27 @@ impl<const N: usize> WaitQueue for LocalQueue<N> {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    fn ids(line: &VecLine<3>) -> Vec<(u32, u32)> {
+        line.iter().map(|waiter| (waiter.id(), waiter.weight)).collect()
+    }
+
+    #[test]
+    fn who_comes_joins_at_the_end_and_is_found_and_taken_out_by_an_id_of_its_own_until_there_is_no_room() {
+        let mut line = VecLine::<3>::new();
+        let join = |line: &mut VecLine<3>, weight| line.push_back(weight, Waker::noop().clone());
+        assert_eq!([5, 6, 7, 8].map(|weight| join(&mut line, weight)), [Some(0), Some(1), Some(2), None]);
+        assert_eq!(line.find(1).map(|waiter| waiter.weight), Some(6));
+        assert_eq!(line.remove(1).map(|waiter| waiter.id()), Some(1));
+        assert!(line.find(1).is_none() && line.remove(1).is_none());
+        assert_eq!(ids(&line), [(0, 5), (2, 7)]);
+        assert_eq!(join(&mut line, 9), Some(3), "who left has had its id, and who found no room had none");
+        assert_eq!(ids(&line), [(0, 5), (2, 7), (3, 9)]);
+    }
+}

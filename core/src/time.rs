@@ -151,4 +151,18 @@ mod tests {
             assert_eq!((span.is_zero(), span.is_max()), is, "{nanos}");
         }
     }
+
+    #[test]
+    fn an_instant_is_its_nanoseconds_and_a_clock_that_stands_still_by_reference_too() {
+        let instant = Instant::from_nanos(7);
+        assert_eq!([instant, instant.now(), Clock::now(&&instant)].map(|now| now.as_nanos()), [7; 3]);
+        assert_eq!(Span::of(instant.saturating_duration_since(Instant::from_nanos(4))).as_nanos(), 3);
+    }
+
+    #[test]
+    fn a_second_or_more_is_a_step_back_and_less_is_a_reading_overtaken() {
+        for (nanos, is) in [(0, false), (1, false), ((1 << 30) - 1, false), (1 << 30, true), (u64::MAX, true)] {
+            assert_eq!(is_step_back(nanos), is, "{nanos}");
+        }
+    }
 }
