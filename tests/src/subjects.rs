@@ -149,6 +149,13 @@ pub fn call_pipeline<L: Layer<(), (), Tokio>>(pipeline: &Pipeline<Tokio, L>) -> 
     matches!(call.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
 }
 
+/// The same work with a permit of the bulkhead and one of the breaker, taken by hand: no future, no timeout and no retry.
+#[inline(always)]
+pub fn call_by_hand(bulkhead: &Bulkhead, breaker: &CircuitBreaker) -> bool {
+    let Ok(_slot) = bulkhead.try_acquire() else { return false };
+    call(breaker, true)
+}
+
 /// A service of tower's that does the work, at once.
 #[derive(Clone, Copy, Debug)]
 pub struct NoOp;
