@@ -578,9 +578,10 @@ where
             let now = (limit != Span::MAX).then(|| clock.now());
             let slow = verdict.is_slow() || now.is_some_and(|now| ticket.took(now) > limit);
             let good = verdict.outcome() == Outcome::Success && !slow && !verdict.opens();
-            // Most often there is nothing to write: a success changes nothing while all is well.
+            // Most often there is nothing to write: a success changes nothing while all is well, but where time makes it count.
             let unmoved = |state: &State<T::Meter>| state.is_unmoved_by_success(config, ticket).then_some(());
-            (good, good && self.cell.glimpse(unmoved).is_some(), now)
+            let look = good && !config.trip.wants_time(false);
+            (good, look && self.cell.glimpse(unmoved).is_some(), now)
         });
         if unmoved {
             self.observer.called(Called::Recorded(Outcome::Success));

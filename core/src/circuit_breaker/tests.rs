@@ -589,21 +589,25 @@ fn a_condition_that_asks_how_long_calls_take_costs_two_readings_a_call() {
     assert_eq!(breaker.snapshot(&at(0)).counts, Counts::default(), "none took longer than a millisecond");
 }
 
-/// A condition that wants the time of failures, and takes it amiss to be asked without; of nothing it wants to know how long it took.
+/// A condition that takes it amiss to be asked without the time it wants, or whether it is well where a success counts by its time. Of
+/// nothing it wants to know how long it took.
 #[derive(Clone, Copy, Debug)]
-struct Punctual;
+struct Punctual {
+    successes: bool,
+}
 
 impl Trip for Punctual {
     type Meter = InARow;
 
     fn record(&self, meter: &mut InARow, sample: Sample, now: Option<Instant>) -> Option<bool> {
-        assert_eq!((now.is_some(), sample.took), (sample.failed, Span::ZERO));
+        assert_eq!((now.is_some(), sample.took), (self.wants_time(sample.failed), Span::ZERO));
         meter.0 += 1;
         Some(false)
     }
 
-    fn is_healthy(&self, _: &InARow) -> bool {
-        false
+    fn is_healthy(&self, meter: &InARow) -> bool {
+        assert!(!self.successes);
+        meter.0 == 1
     }
 
     fn counts(&self, meter: &InARow, _: Option<Instant>) -> Counts {
@@ -611,20 +615,25 @@ impl Trip for Punctual {
     }
 
     fn wants_time(&self, failed: bool) -> bool {
-        failed
+        failed || self.successes
     }
 }
 
 #[test]
 fn a_condition_that_wants_the_time_is_not_asked_without_and_no_other_outcome_reads_the_clock() {
-    let clock = RunningClock::new(SECOND);
-    let breaker = breaker(Config::new().with_trip(Punctual));
-    breaker.try_acquire(&clock).expect("closed").success();
-    breaker.try_acquire(&clock).expect("closed").ignore();
-    drop(breaker.try_acquire(&clock));
-    assert_eq!((clock.readings.get(), breaker.snapshot(&at(0)).counts.calls), (0, 1));
-    breaker.try_acquire(&clock).expect("closed").failure();
-    assert_eq!((clock.readings.get(), breaker.snapshot(&at(0)).counts.calls), (1, 2));
+    for (successes, recorded, readings) in [(false, [1, 1, 2], [0, 0, 1]), (true, [1, 2, 3], [1, 2, 3])] {
+        let clock = RunningClock::new(SECOND);
+        let breaker = breaker(Config::new().with_trip(Punctual { successes }));
+        let seen = || (breaker.snapshot(&at(0)).counts.calls, clock.readings.get());
+        breaker.try_acquire(&clock).expect("closed").success();
+        breaker.try_acquire(&clock).expect("closed").ignore();
+        drop(breaker.try_acquire(&clock));
+        assert_eq!(seen(), (recorded[0], readings[0]));
+        breaker.try_acquire(&clock).expect("closed").success();
+        assert_eq!(seen(), (recorded[1], readings[1]), "now it is well");
+        breaker.try_acquire(&clock).expect("closed").failure();
+        assert_eq!(seen(), (recorded[2], readings[2]));
+    }
 }
 
 #[test]
