@@ -125,14 +125,16 @@ pub fn backoff() -> Backoff {
 /// The policies of [`pipeline`].
 pub type Standard<B, C> = Stack<Stack<Stack<Stack<Bare, Timeout>, RetryPolicy>, B>, C>;
 
+/// Timeout and retry around an operation.
+#[inline]
+pub fn retried() -> Pipeline<Tokio, Stack<Stack<Bare, Timeout>, RetryPolicy>> {
+    Pipeline::new(Tokio).layer(Timeout::default()).layer(RetryPolicy::new(valid!(retry::Config::new().validate())))
+}
+
 /// Timeout, retry, bulkhead and breaker around an operation.
 #[inline]
 pub fn pipeline<B: Part, C: Part>(bulkhead: B, breaker: C) -> Pipeline<Tokio, Standard<B, C>> {
-    Pipeline::new(Tokio)
-        .layer(Timeout::default())
-        .layer(RetryPolicy::new(valid!(retry::Config::new().validate())))
-        .layer(bulkhead)
-        .layer(breaker)
+    retried().layer(bulkhead).layer(breaker)
 }
 
 /// A bulkhead with room.

@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::process::Command;
 
 use failsoft_tests::subjects;
-use failsoft_tokio::{Instant, Pipeline, Tokio};
+use failsoft_tokio::{Instant, Pipeline, Timeout, Tokio};
 
 use crate::{NOT_MEASURED, Row};
 
@@ -25,6 +25,8 @@ pub(crate) fn run_loop(name: &str, count: &str) -> bool {
     let (recloser, failsafe) = (subjects::recloser(), subjects::failsafe());
     let bulkhead = subjects::compartment();
     let pipeline = subjects::pipeline(&bulkhead, &breaker);
+    let (bare, timed) = (Pipeline::new(Tokio), Pipeline::new(Tokio).layer(Timeout::default()));
+    let (retried, bounded) = (subjects::retried(), subjects::retried().layer(&bulkhead));
     let alone = Box::leak(Box::new(Pipeline::new(Tokio).layer(subjects::consecutive())));
     let (mut no_op, mut layered) = (subjects::NoOp, subjects::breaker_layer(alone));
     let (limiter, backoff, calls) = (subjects::limiter(), subjects::backoff(), Cell::new(0_u32));
@@ -44,6 +46,10 @@ pub(crate) fn run_loop(name: &str, count: &str) -> bool {
         "limiter" => repeat(count, || limiter.try_acquire(&black_box(Instant::START)).is_ok()),
         "bulkhead" => repeat(count, || bulkhead.try_acquire().is_ok()),
         "delay" => repeat(count, || !backoff.jittered(3, Duration::ZERO, black_box(7_919)).is_zero()),
+        "bare" => repeat(count, || subjects::call_pipeline(&bare)),
+        "timeout" => repeat(count, || subjects::call_pipeline(&timed)),
+        "timeout-retry" => repeat(count, || subjects::call_pipeline(&retried)),
+        "timeout-retry-bulkhead" => repeat(count, || subjects::call_pipeline(&bounded)),
         "pipeline" => repeat(count, || subjects::call_pipeline(&pipeline)),
         "no-op-service" => repeat(count, || subjects::call_service(&mut no_op)),
         "tower" => repeat(count, || subjects::call_service(&mut layered)),
@@ -103,10 +109,22 @@ fn closed() -> Row {
     Row { what: "closed breaker, success", figure, reach: "≤ 20 instructions", reached: Some(reached), elsewhere }
 }
 
+/// The whole, and what each of its layers adds.
 fn pipeline() -> Row {
-    let counted = per_call("pipeline").and_then(|count| Ok(count.saturating_sub(per_call("nothing")?)));
+    let counted = (|| {
+        let [nothing, bare, timeout, retry, bulkhead, whole] =
+            ["nothing", "bare", "timeout", "timeout-retry", "timeout-retry-bulkhead", "pipeline"].map(per_call);
+        let (nothing, bare, timeout, retry, bulkhead, whole) = (nothing?, bare?, timeout?, retry?, bulkhead?, whole?);
+        let more = [(nothing, bare), (bare, timeout), (timeout, retry), (retry, bulkhead), (bulkhead, whole)];
+        Ok::<_, String>((whole.saturating_sub(nothing), more.map(|(less, more)| more.saturating_sub(less))))
+    })();
     let (figure, elsewhere) = match counted {
-        Ok(count) => (format!("{count} instructions"), String::new()),
+        Ok((whole, [bare, timeout, retry, bulkhead, breaker])) => (
+            format!("{whole} instructions"),
+            format!(
+                "without policies {bare}; timeout {timeout} more, retry {retry}, bulkhead {bulkhead}, breaker {breaker}"
+            ),
+        ),
         Err(problem) => (String::from(NOT_MEASURED), problem),
     };
     Row { what: "pipeline around a ready future", figure, reach: "", reached: None, elsewhere }
