@@ -548,13 +548,9 @@ pin_project_lite::pin_project! {
         Fut: Future<Output = Result<T, E>>,
     {
         fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            if !*this.under_way {
-                return;
+            if this.under_way {
+                this.give_up();
             }
-            let pipeline: &Pipeline<X, L, C> = this.pipeline;
-            let mut innermost = Innermost { operation: this.operation, classify: &pipeline.classify };
-            pipeline.layers.reset(this.state, &mut innermost, &pipeline.executor);
         }
     }
 }
@@ -581,6 +577,15 @@ where
     pub fn of(pipeline: H, operation: F) -> Self {
         let state = pipeline.layers.idle(None);
         Self { pipeline, operation, limit: None, under_way: false, state }
+    }
+
+    // Apart, so that what ends by itself has little to do at its end.
+    #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
+    fn give_up(self: Pin<&mut Self>) {
+        let this = self.project();
+        let pipeline: &Pipeline<X, L, C> = this.pipeline;
+        let mut innermost = Innermost { operation: this.operation, classify: &pipeline.classify };
+        pipeline.layers.reset(this.state, &mut innermost, &pipeline.executor);
     }
 
     /// Replaces the limit of the pipeline's outermost timeout, for this call alone. A pipeline without one does not compile

@@ -54,7 +54,7 @@ use crate::failure::{Failure, Rejected, Stop};
 use crate::observe::Observer;
 use crate::outcome::{Outcome, Verdict};
 use crate::pipeline::{Answer, Deadline, Layer, Next, Part, Role, Scope};
-use crate::time::{Instant, Span};
+use crate::time::{Clock, Instant, Span};
 use crate::timeout::poll_deadline;
 
 /// The most attempts, the first included, unless said otherwise.
@@ -326,7 +326,7 @@ impl<T, E, X: Executor, O: Observer<Retrying>, B: RetryBudget> Layer<T, E, X> fo
             else {
                 // The total time runs from here: a call that never waits needs no clock.
                 if this.deadline.is_none() && self.config.total != Span::MAX {
-                    *this.deadline = Some(executor.now().after(self.config.total));
+                    *this.deadline = Some(self.ends(executor));
                 }
                 return Poll::Pending;
             };
@@ -338,24 +338,9 @@ impl<T, E, X: Executor, O: Observer<Retrying>, B: RetryBudget> Layer<T, E, X> fo
                 self.end(this.spent, Outcome::Success);
                 return Poll::Ready(answer);
             }
-            let last = this.last.take();
-            let rejected = answer.result.as_ref().err().and_then(Failure::rejected);
-            let ended = (answer.verdict, rejected);
-            match self.resume_at(ended, this.progress, this.deadline, this.spent, (executor, scope.deadline())) {
-                Ok(at) => {
-                    self.observer.observe(&Retrying { attempt: this.progress.attempt, at });
-                    this.progress.resume = Some(at);
-                    *this.last = Some(telling(answer, last));
-                }
-                Err(stop) => {
-                    // An attempt that was rejected for good was none.
-                    let made = this.progress.attempt.saturating_sub((stop == Stop::Rejected && last.is_some()).into());
-                    this.progress.attempt = made;
-                    // What another attempt would not mend says nothing about the load.
-                    let mendable = !matches!(stop, Stop::NotRetryable | Stop::Rejected);
-                    self.end(this.spent, if mendable { Outcome::Failure } else { Outcome::Ignored });
-                    return Poll::Ready(finish(telling(answer, last), this.progress, this.deadline, stop));
-                }
+            let times = (executor, scope.deadline());
+            if let Some(last) = self.go_on(answer, this.progress, this.last, this.spent, this.deadline, times) {
+                return Poll::Ready(last);
             }
         }
     }
@@ -376,6 +361,46 @@ impl<O, B: RetryBudget> RetryPolicy<O, B> {
     fn end(&self, spent: &mut Option<B::Spent>, outcome: Outcome) {
         if let Some(spent) = spent.take() {
             self.budget.end(spent, outcome);
+        }
+    }
+
+    #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
+    fn ends(&self, clock: &impl Clock) -> Instant {
+        clock.now().after(self.config.total)
+    }
+
+    /// Goes on after an attempt that did not succeed: with what ends the call, or with `None` and another attempt to come.
+    #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
+    fn go_on<T, E, X: Executor>(
+        &self,
+        answer: Answer<T, E>,
+        progress: &mut Progress,
+        last: &mut Option<Answer<T, E>>,
+        spent: &mut Option<B::Spent>,
+        deadline: &mut Option<Instant>,
+        (executor, outer): (&X, Deadline),
+    ) -> Option<Answer<T, E>>
+    where
+        O: Observer<Retrying>,
+    {
+        let before = last.take();
+        let rejected = answer.result.as_ref().err().and_then(Failure::rejected);
+        match self.resume_at((answer.verdict, rejected), progress, deadline, spent, (executor, outer)) {
+            Ok(at) => {
+                self.observer.observe(&Retrying { attempt: progress.attempt, at });
+                progress.resume = Some(at);
+                *last = Some(telling(answer, before));
+                None
+            }
+            Err(stop) => {
+                // An attempt that was rejected for good was none.
+                let made = progress.attempt.saturating_sub((stop == Stop::Rejected && before.is_some()).into());
+                progress.attempt = made;
+                // What another attempt would not mend says nothing about the load.
+                let mendable = !matches!(stop, Stop::NotRetryable | Stop::Rejected);
+                self.end(spent, if mendable { Outcome::Failure } else { Outcome::Ignored });
+                Some(finish(telling(answer, before), progress, deadline, stop))
+            }
         }
     }
 
@@ -401,7 +426,6 @@ impl<O, B: RetryBudget> RetryPolicy<O, B> {
     }
 
     /// When the attempt after this answer starts, or why there is none.
-    #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
     fn resume_at<X: Executor>(
         &self,
         (verdict, rejected): (Verdict, Option<Rejected>),

@@ -39,7 +39,7 @@ use crate::executor::Executor;
 use crate::failure::TimedOut;
 use crate::outcome::Verdict;
 use crate::pipeline::{Answer, Layer, Next, Part, Role, Scope};
-use crate::time::{Instant, Span};
+use crate::time::{Clock, Instant, Span};
 
 /// The longest a call may take, unless said otherwise.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -111,8 +111,7 @@ impl<T, E, X: Executor> Layer<T, E, X> for Timeout {
         let (replaced, scope) = scope.take_limit();
         let limit = replaced.unwrap_or(self.limit);
         if limit.is_zero() {
-            let now = scope.executor().now();
-            return Poll::Ready(Answer::ended(TimedOut::new(limit, now), Verdict::TRANSIENT));
+            return Poll::Ready(Answer::ended(expired(limit, scope.executor()), Verdict::TRANSIENT));
         }
         let inside = match *this.armed {
             Some(deadline) => scope.with_deadline(scope.deadline().and_at(deadline)),
@@ -120,39 +119,62 @@ impl<T, E, X: Executor> Layer<T, E, X> for Timeout {
         };
         if let Poll::Ready(answer) = next.poll(this.inner.as_mut(), inside, cx) {
             if this.armed.is_some() {
-                *this.armed = None;
-                this.sleep.set(None);
+                disarm::<X>(this.armed, this.sleep);
             }
             return Poll::Ready(answer);
         }
-        let deadline = match *this.armed {
-            Some(deadline) => deadline,
-            None => {
-                let now = scope.executor().now();
-                let deadline = now.after(limit);
-                // Where an outer deadline comes first it needs no timer of ours: that timeout will drop us.
-                let outer = scope.deadline().from(now);
-                *this.armed.insert(if outer < deadline { Instant::MAX } else { deadline })
-            }
-        };
-        ready!(poll_deadline(this.sleep.as_mut(), deadline, scope.executor(), cx));
-        *this.armed = None;
-        this.sleep.set(None);
+        let timed_out = ready!(wait::<X>(limit, this.armed, this.sleep, scope, cx));
         next.reset(this.inner, scope.executor());
-        Poll::Ready(Answer::ended(TimedOut::new(limit, deadline), Verdict::TRANSIENT))
+        Poll::Ready(Answer::ended(timed_out, Verdict::TRANSIENT))
     }
 
     fn reset<N: Next<T, E, X>>(&self, state: Pin<&mut Self::State<N::State>>, next: &mut N, executor: &X) {
-        let mut this = state.project();
-        *this.armed = None;
-        this.sleep.set(None);
+        let this = state.project();
+        disarm::<X>(this.armed, this.sleep);
         next.reset(this.inner, executor);
     }
 }
 
+// These are apart from those who need not wait, so that their call is a short one.
+
+#[cfg_attr(target_pointer_width = "64", cold, inline(never))]
+fn expired(limit: Span, clock: &impl Clock) -> TimedOut {
+    TimedOut::new(limit, clock.now())
+}
+
+/// Waits for the deadline, which it sets the first time. Then all is as new.
+#[cfg_attr(target_pointer_width = "64", cold, inline(never))]
+fn wait<X: Executor>(
+    limit: Span,
+    armed: &mut Option<Instant>,
+    sleep: Pin<&mut Option<X::Sleep>>,
+    scope: Scope<'_, X>,
+    cx: &mut Context<'_>,
+) -> Poll<TimedOut> {
+    let deadline = match *armed {
+        Some(deadline) => deadline,
+        None => {
+            let now = scope.executor().now();
+            let deadline = now.after(limit);
+            // Where an outer deadline comes first it needs no timer of ours: that timeout will drop us.
+            let outer = scope.deadline().from(now);
+            *armed.insert(if outer < deadline { Instant::MAX } else { deadline })
+        }
+    };
+    ready!(poll_deadline(sleep, deadline, scope.executor(), cx));
+    *armed = None;
+    Poll::Ready(TimedOut::new(limit, deadline))
+}
+
+#[cfg_attr(target_pointer_width = "64", cold, inline(never))]
+fn disarm<X: Executor>(armed: &mut Option<Instant>, mut sleep: Pin<&mut Option<X::Sleep>>) {
+    *armed = None;
+    sleep.set(None);
+}
+
 /// Waits for a deadline: arms the timer at the first call, and reads the clock again when the timer fires, since a timer may
-/// be early. [`Instant::MAX`] is never and arms nothing.
-// Apart from those who wait, so that a call that need not wait is a short one; and so that there is one for all of them.
+/// be early. No timer is left at its end. [`Instant::MAX`] is never and arms nothing.
+// One for all who wait.
 #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
 pub(crate) fn poll_deadline<X: Executor>(
     mut sleep: Pin<&mut Option<X::Sleep>>,

@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use failsoft_tokio::cell::CellKind;
 use failsoft_tokio::circuit_breaker::{self, FailureRate, State, Trip};
-use failsoft_tokio::pipeline::{Bare, Layer, Part, Stack};
+use failsoft_tokio::pipeline::{Attempt, Bare, Layer, Part, Stack};
 use failsoft_tokio::tower::{Once, PipelineLayer, PipelineService};
 use failsoft_tokio::{
     Backoff, Bulkhead, CircuitBreaker, Jitter, Pipeline, RateLimiter, Ratio, RetryPolicy, Timeout, Tokio, bulkhead,
@@ -143,11 +143,15 @@ pub fn compartment() -> Bulkhead {
     Bulkhead::new(valid!(bulkhead::Config::new(64).validate()))
 }
 
-/// One call through a pipeline around an operation that is ready at once.
-// Inlined as in a real caller: what counts is the policy, not a function around it.
+/// One call through a pipeline around an operation, which is ready at once.
+// Inlined, and with an operation that is the caller's own, as in a real caller: what counts is the policy, not a function around it.
 #[inline(always)]
-pub fn call_pipeline<L: Layer<(), (), Tokio>>(pipeline: &Pipeline<Tokio, L>) -> bool {
-    let call = pin!(pipeline.call(|_| ready(work(true))));
+pub fn call_pipeline<L, F>(pipeline: &Pipeline<Tokio, L>, operation: F) -> bool
+where
+    L: Layer<(), (), Tokio>,
+    F: FnMut(Attempt) -> Ready<Result<(), ()>>,
+{
+    let call = pin!(pipeline.call(operation));
     matches!(call.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
 }
 

@@ -25,13 +25,14 @@ impl Waiting {
         Self { place: None, until: Instant::MAX }
     }
 
-    /// Takes permits or joins the queue, then waits until served. The deadline is armed once there is something to wait for.
+    /// Takes permits or joins the queue, then waits until served. The deadline is armed once there is something to wait for, and no longer
+    /// than that.
     #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
     pub(super) fn poll<K, Q, X>(
         &mut self,
         bulkhead: &Bulkhead<K, Q>,
         (weight, priority): (u32, Priority),
-        sleep: Pin<&mut Option<X::Sleep>>,
+        mut sleep: Pin<&mut Option<X::Sleep>>,
         executor: &X,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Rejected>>
@@ -53,6 +54,7 @@ impl Waiting {
             Some(id) => {
                 if let Poll::Ready(result) = bulkhead.poll_served(id, weight, cx) {
                     *self = Self::not_yet();
+                    sleep.set(None);
                     return Poll::Ready(result);
                 }
             }

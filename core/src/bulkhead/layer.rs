@@ -91,15 +91,14 @@ where
         scope: Scope<'_, X>,
         cx: &mut Context<'_>,
     ) -> Poll<Answer<T, E>> {
-        let mut this = state.project();
+        let this = state.project();
         let Self { bulkhead, weight, priority } = *self;
         if !*this.holds {
             let executor = scope.executor();
             // The common case first: no lock and no timer.
             if this.waiting.place.is_some() || bulkhead.take(weight, priority).is_err() {
-                let waited = ready!(this.waiting.poll(bulkhead, (weight, priority), this.sleep.as_mut(), executor, cx));
-                this.sleep.set(None);
-                if let Err(rejected) = waited {
+                let asked = (weight, priority);
+                if let Err(rejected) = ready!(this.waiting.poll(bulkhead, asked, this.sleep, executor, cx)) {
                     return Poll::Ready(Answer::ended(rejected, REJECTED));
                 }
             }

@@ -176,7 +176,7 @@ fn a_clock_that_steps_back_only_prolongs_it() {
 fn a_clock_that_stands_still_makes_it_wait_and_not_spin() {
     /// Its timers fire at once, and its clock never gets there.
     struct Stuck;
-    impl crate::Clock for Stuck {
+    impl Clock for Stuck {
         fn now(&self) -> Instant {
             Instant::START
         }

@@ -87,7 +87,7 @@ pub(crate) fn measure(bench: &mut Bench) {
     bench.section("pipeline around a ready future", floor::CLOCK);
     bench.service(like("no policy at all"), || Backend);
     let ours = || subjects::pipeline(subjects::compartment(), subjects::consecutive());
-    bench.shared(like(OURS), ours, subjects::call_pipeline);
+    bench.shared(like(OURS), ours, |pipeline| subjects::call_pipeline(pipeline, |_| ready(work(true))));
     bench.service(like("tower, timeout + retry + limit"), tower);
     bench.shared(like("seatbelt, timeout + retry + breaker"), seatbelt, |service| {
         answer(service.execute(Ask::Succeed)).is_ok()

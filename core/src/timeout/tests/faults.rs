@@ -13,7 +13,6 @@ use crate::fallback::FallbackTo;
 use crate::rate_limiter::{self, RateLimiter};
 use crate::retry::{self, RetryPolicy};
 use crate::testing::{ManualClock, Recorder, Scripted};
-use crate::time::Clock as _;
 use crate::valid;
 
 #[test]
@@ -143,7 +142,7 @@ struct Silent(ManualClock);
 
 struct SilentSleep<'c>(&'c ManualClock, Instant);
 
-impl crate::Clock for Silent {
+impl Clock for Silent {
     fn now(&self) -> Instant {
         self.0.now()
     }

@@ -1,5 +1,6 @@
 //! What is measured in time and memory on this machine.
 
+use core::future::ready;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -156,11 +157,11 @@ fn others(rows: &mut Vec<Row>) {
     });
     let breaker = subjects::consecutive();
     let pipeline = subjects::pipeline(&bulkhead, &breaker);
-    let ours = nanos(|_| subjects::call_pipeline(&pipeline));
+    let ours = nanos(|_| subjects::call_pipeline(&pipeline, |_| ready(subjects::work(true))));
     let by_hand = nanos(|_| subjects::call_by_hand(&bulkhead, &breaker));
     let allocated = allocation_counter::measure(|| {
         for _ in 0..1_000 {
-            black_box(subjects::call_pipeline(&pipeline));
+            black_box(subjects::call_pipeline(&pipeline, |_| ready(subjects::work(true))));
         }
     });
     rows.push(Row {

@@ -1,6 +1,7 @@
 //! Exact instruction counts: this program again, as callgrind's child.
 
 use core::cell::Cell;
+use core::future::ready;
 use core::hint::black_box;
 use core::time::Duration;
 use std::process::Command;
@@ -46,11 +47,13 @@ pub(crate) fn run_loop(name: &str, count: &str) -> bool {
         "limiter" => repeat(count, || limiter.try_acquire(&black_box(Instant::START)).is_ok()),
         "bulkhead" => repeat(count, || bulkhead.try_acquire().is_ok()),
         "delay" => repeat(count, || !backoff.jittered(3, Duration::ZERO, black_box(7_919)).is_zero()),
-        "bare" => repeat(count, || subjects::call_pipeline(&bare)),
-        "timeout" => repeat(count, || subjects::call_pipeline(&timed)),
-        "timeout-retry" => repeat(count, || subjects::call_pipeline(&retried)),
-        "timeout-retry-bulkhead" => repeat(count, || subjects::call_pipeline(&bounded)),
-        "pipeline" => repeat(count, || subjects::call_pipeline(&pipeline)),
+        "bare" => repeat(count, || subjects::call_pipeline(&bare, |_| ready(subjects::work(true)))),
+        "timeout" => repeat(count, || subjects::call_pipeline(&timed, |_| ready(subjects::work(true)))),
+        "timeout-retry" => repeat(count, || subjects::call_pipeline(&retried, |_| ready(subjects::work(true)))),
+        "timeout-retry-bulkhead" => {
+            repeat(count, || subjects::call_pipeline(&bounded, |_| ready(subjects::work(true))));
+        }
+        "pipeline" => repeat(count, || subjects::call_pipeline(&pipeline, |_| ready(subjects::work(true)))),
         "no-op-service" => repeat(count, || subjects::call_service(&mut no_op)),
         "tower" => repeat(count, || subjects::call_service(&mut layered)),
         _ => return false,
