@@ -2,8 +2,9 @@
 //!
 //! `cargo run --release -p failsoft-tests --bin numbers`
 //!
-//! Times are the fastest of many batches, and comparisons are ratios within this run: the machine may be shared. Instructions are counted by
-//! callgrind, flash and instructions on the chip by QEMU, and are exact.
+//! Times are the fastest of many batches, and comparisons are ratios within this run: the machine may be shared. A time to reach is from
+//! another machine, and is scaled by what a named crate took there and takes here. Instructions are counted by callgrind, flash and
+//! instructions on the chip by QEMU, and are exact.
 
 mod budget;
 mod chip;
@@ -31,7 +32,8 @@ const NOT_MEASURED: &str = "NOT MEASURED";
 
 const HELP: &str = "Usage: numbers [--host | --check | --bless]
 
-Measures failsoft against the numbers it wants to reach and prints one table.
+Measures failsoft against the numbers it wants to reach and prints one table. Times to reach are those
+of a machine on which the named crate takes what the table says: here they are scaled by what it takes.
 
   --host    leave out what needs the chips' tool chain (and say so)
   --check   only count instructions, and the chip's stack and memory, and compare them with
