@@ -91,6 +91,14 @@ mod tests {
     }
 
     #[test]
+    fn a_ratio_is_so_many_hundredths_of_a_percent_and_a_share_up_to_the_whole() {
+        let ratios =
+            [Ratio::ZERO, Ratio::percent(37), Ratio::ONE, Ratio::basis_points(10_001), Ratio::percent(u32::MAX)];
+        let seen = ratios.map(|ratio| (ratio.as_basis_points(), ratio.is_share()));
+        assert_eq!(seen, [(0, true), (3_700, true), (10_000, true), (10_001, false), (u32::MAX, false)]);
+    }
+
+    #[test]
     fn a_ratio_is_printed_in_percent_with_as_many_places_as_it_has() {
         let texts = [0, 1, 10, 100, 1_250, 1_225, 1_205, 10_000, 25_000].map(|points| Ratio(points).to_string());
         assert_eq!(texts, ["0 %", "0.01 %", "0.1 %", "1 %", "12.5 %", "12.25 %", "12.05 %", "100 %", "250 %"]);
