@@ -38,6 +38,14 @@ pub trait StateCell<S> {
     fn glimpse<R>(&self, f: impl Fn(&S) -> Option<R>) -> Option<R> {
         self.read(f)
     }
+
+    /// Makes a change that one can do without, or otherwise: `None`, with the state as it was, if `f` gives none, which must leave
+    /// the state untouched then, and where it would take more than one word. As with [`glimpse`](Self::glimpse), `f` may be shown a
+    /// state that has never been.
+    #[inline]
+    fn try_update<R>(&self, f: impl FnMut(&mut S) -> Option<R>) -> Option<R> {
+        self.update(f)
+    }
 }
 
 /// A way to share states: maps a state to the cell that holds it, and says whether settings may be replaced meanwhile.
@@ -242,6 +250,15 @@ impl<S: Fresh + Copy> StateCell<S> for Cell<S> {
     fn read<R>(&self, f: impl Fn(&S) -> R) -> R {
         f(&self.get())
     }
+
+    // Without a thought of the state as it was.
+    #[inline]
+    fn try_update<R>(&self, mut f: impl FnMut(&mut S) -> Option<R>) -> Option<R> {
+        let mut state = self.get();
+        let result = f(&mut state)?;
+        self.set(state);
+        Some(result)
+    }
 }
 
 /// An `f` that comes back to the cell it runs in, against the contract, finds a fresh state of its own.
@@ -324,6 +341,11 @@ impl<S, C: StateCell<S>> StateCell<S> for critical_section::Mutex<C> {
     #[inline]
     fn read<R>(&self, f: impl Fn(&S) -> R) -> R {
         critical_section::with(|section| self.borrow(section).read(f))
+    }
+
+    #[inline]
+    fn try_update<R>(&self, f: impl FnMut(&mut S) -> Option<R>) -> Option<R> {
+        critical_section::with(|section| self.borrow(section).try_update(f))
     }
 }
 

@@ -152,7 +152,7 @@ mod machine;
 mod totals;
 pub mod trip;
 
-use machine::{Entry, Glance, Phase, Report, Settled, Stamp, Ticket, Told};
+use machine::{Entry, Phase, Report, Settled, Stamp, Ticket, Told};
 
 pub use layer::BreakerState;
 pub use machine::State;
@@ -618,28 +618,19 @@ where
             let timed = config.trip.slow_after() != Span::MAX;
             let counts = verdict.outcome() != Outcome::Ignored;
             let wanted = counts && (timed || config.trip.wants_time(verdict.outcome() == Outcome::Failure));
-            let (mut now, stamp) = (wanted.then(|| clock.now()), ticket.stamp());
+            let now = wanted.then(|| clock.now());
             let took = now.filter(|_| timed).map_or(Span::ZERO, |now| ticket.took(now));
-            if <<T::Meter as Meter>::Home as Home>::LARGE {
-                // Counted where it is, once: so at once with all that may follow.
-                return self.record_change(stamp, verdict, took, now, called, clock);
-            }
-            // Most often the breaker is closed and stays so: that needs no event, and the time only where that counts.
-            let glance = loop {
-                match self.cell.update(|state| state.glance(config, stamp, verdict, took, now)) {
-                    Glance::When if now.is_none() => now = Some(clock.now()),
-                    glance => break glance,
-                }
-            };
-            match glance {
-                Glance::Done => self.observer.called(called),
-                Glance::Late => self.conclude(Settled::Late, verdict, called, None),
-                Glance::When | Glance::NotYet => self.record_change(stamp, verdict, took, now, called, clock),
+            let report = Report { stamp: ticket.stamp(), verdict, took, now };
+            // A large meter is counted where it is, once: so at once with all that may follow.
+            let large = <<T::Meter as Meter>::Home as Home>::LARGE;
+            if !large && self.cell.try_update(|state| state.settle_closed(config, &report)).is_some() {
+                self.observer.called(called);
+            } else {
+                self.record_change(ticket.stamp(), verdict, took, now, called, clock);
             }
         });
     }
 
-    /// Records what may change the state.
     // Apart, so that what happens most often needs little of the stack.
     #[inline(never)]
     fn record_change(
@@ -654,16 +645,11 @@ where
         let mut transition = None;
         let mut report = Report { stamp, verdict, took, now };
         let settled = self.configured(|config| {
-            update_timed(&self.cell, report.now, clock, |state, now| {
+            update_timed(&self.cell, now, clock, |state, now| {
                 report.now = now;
                 state.settle(config, &report, self.told(&mut transition))
             })
         });
-        self.conclude(settled, verdict, called, transition);
-    }
-
-    #[inline]
-    fn conclude(&self, settled: Settled, verdict: &Verdict, called: Called, transition: Option<Transition>) {
         match settled {
             Settled::Unrecorded => {}
             // Giving up late is no outcome.

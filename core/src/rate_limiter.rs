@@ -232,23 +232,30 @@ impl Arrival {
         if is_step_back(self.0.saturating_sub(furthest)) { furthest } else { self.0.max(now.as_nanos()) }
     }
 
-    /// Takes permits that can be used within `wait`, or says when they could be. None at all wait for one, and take
-    /// nothing.
+    /// Takes permits that can be used within `wait`, which is no longer than the queue allows, or says when they could be. None
+    /// at all wait for one, and take nothing.
     #[inline]
     fn take(&mut self, config: &Config, permits: u32, wait: Span, now: Instant) -> Result<Taken, Instant> {
         let needed = if permits <= 1 { config.interval } else { config.times(permits) };
-        let from = self.at(config, now);
-        let next = from.saturating_add(needed.as_nanos());
-        let at = Instant::from_nanos(next.saturating_sub(config.tolerance.as_nanos()).max(now.as_nanos()));
-        if at > now.after(wait) || next > Self::LAST {
-            // After a step of the clock this brings it back: or else all would be rejected until the clock has caught up.
-            self.0 = self.0.min(from);
-            return Err(at);
+        loop {
+            let from = self.0.max(now.as_nanos());
+            let free = |next: u64| Instant::from_nanos(next.saturating_sub(config.tolerance.as_nanos()));
+            if let Some(next) = from.checked_add(needed.as_nanos()).filter(|&next| next <= Self::LAST)
+                && free(next) <= now.after(wait)
+            {
+                if permits > 0 {
+                    self.0 = next;
+                }
+                return Ok(Taken { at: free(next).max(now), next });
+            }
+            // Whatever can be taken is within what the settings allow, so only here it matters whether the clock has stepped back.
+            // Then once more, from there, or all would be rejected until the clock has caught up.
+            let back = self.at(config, now);
+            if back == from {
+                return Err(free(from.saturating_add(needed.as_nanos())).max(now));
+            }
+            self.0 = back;
         }
-        if permits > 0 {
-            self.0 = next;
-        }
-        Ok(Taken { at, next })
     }
 
     /// Gives permits back if they are the last that were taken. Otherwise nobody can say what they have become: those who came
@@ -337,8 +344,9 @@ impl<K: CellKind<Arrival>> RateLimiter<K> {
             if permits > config.burst {
                 return Err(Rejected::new(Policy::RateLimiter, Reason::TooHeavy));
             }
-            let taken = self.arrival.update(|arrival| arrival.take(config, permits, Span::ZERO, now));
-            taken.map(drop).map_err(exceeded)
+            // What was taken is dropped in there, so that it needs no place in memory.
+            let taken = self.arrival.update(|arrival| arrival.take(config, permits, Span::ZERO, now).map(drop));
+            taken.map_err(exceeded)
         })
     }
 

@@ -131,6 +131,26 @@ impl<S: Packed> StateCell<S> for AtomicCell<S> {
         // In this order: an answer most often says itself that there is no tail, and then the compiler drops the question.
         f(&S::unpack(head, 0)).filter(|_| !S::has_tail(head))
     }
+
+    #[inline]
+    fn try_update<R>(&self, mut f: impl FnMut(&mut S) -> Option<R>) -> Option<R> {
+        let mut head = self.head.load(Ordering::Acquire);
+        loop {
+            let mut state = S::unpack(head, 0);
+            let result = f(&mut state)?;
+            let (new_head, _) = state.pack();
+            if S::has_tail(head) || S::has_tail(new_head) {
+                return None;
+            }
+            if new_head == head {
+                return Some(result);
+            }
+            match self.head.compare_exchange_weak(head, new_head, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(result),
+                Err(newer) => head = newer,
+            }
+        }
+    }
 }
 
 /// Settings that can be replaced, in an [`Arc`] that is swapped.

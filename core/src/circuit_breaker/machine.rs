@@ -71,17 +71,6 @@ pub(super) struct Report<'a> {
     pub(super) now: Option<Instant>,
 }
 
-/// What has become of a report at first sight.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Glance {
-    Done,
-    /// The state that admitted the call has ended.
-    Late,
-    /// Not without the time.
-    When,
-    NotYet,
-}
-
 /// A request to a breaker that does not admit all, and what has become of it.
 pub(super) struct Entry {
     /// The time, and of a rejection, when to come back.
@@ -397,32 +386,25 @@ impl<M: Meter> State<M> {
         }
     }
 
-    /// Settles what needs neither the time nor an event: most often, a breaker that is closed and stays so. For meters that are
-    /// copied: what doesn't settle here has not been counted.
+    /// Settles what needs no event, and the time only where it is there: most often, a breaker that is closed and stays so. For
+    /// meters that are copied: what doesn't settle here has not been counted.
     #[inline]
-    pub(super) fn glance<T: Copy + Trip<Meter = M>>(
+    pub(super) fn settle_closed<T: Copy + Trip<Meter = M>>(
         &mut self,
         config: &Config<T>,
-        stamp: Stamp,
-        verdict: &Verdict,
-        took: Span,
-        now: Option<Instant>,
-    ) -> Glance {
-        if stamp.is_late(self.stamp) {
-            return Glance::Late;
+        report: &Report<'_>,
+    ) -> Option<()> {
+        if self.stamp.phase() != Phase::CLOSED || self.stamp != report.stamp || report.verdict.opens() {
+            return None;
         }
-        if self.stamp.phase() != Phase::CLOSED || verdict.opens() {
-            return Glance::NotYet;
-        }
-        if let Some(sample) = sample(verdict, took) {
+        if let Some(sample) = sample(report.verdict, report.took) {
             let mut meter = self.meter;
-            match config.trip.record(&mut meter, sample, now) {
-                Some(false) => self.meter = meter,
-                Some(true) => return Glance::NotYet,
-                None => return Glance::When,
+            if config.trip.record(&mut meter, sample, report.now)? {
+                return None;
             }
+            self.meter = meter;
         }
-        Glance::Done
+        Some(())
     }
 
     /// Counts a report.

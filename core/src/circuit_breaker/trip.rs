@@ -266,6 +266,8 @@ pub struct FailureRate {
     rate: Ratio,
     window: u8,
     minimum_calls: u8,
+    /// Failures in a full window that reach the rate.
+    failures: u8,
     /// A full window without a failure: what most calls are compared with.
     healthy: Ring,
 }
@@ -290,7 +292,8 @@ impl FailureRate {
             0 => Err(refuse!("window", "is empty")),
             1..=Self::MAX_WINDOW => {
                 let window = window as u8;
-                Ok(Self { rate, window, minimum_calls: window, healthy: Ring(1 << window) })
+                let failures = (rate.as_basis_points() * window as u32).div_ceil(Ratio::ONE.as_basis_points()) as u8;
+                Ok(Self { rate, window, minimum_calls: window, failures, healthy: Ring(1 << window) })
             }
             _ => Err(refuse!("window", "is above 47 calls, the most that one word holds")),
         }
@@ -340,7 +343,7 @@ impl Ring {
     #[inline]
     const fn push(self, failed: bool, mark: u64) -> Self {
         let longer = self.0 << 1 | failed as u64;
-        Self(if longer >= mark << 1 { longer & (mark - 1) | mark } else { longer })
+        Self(if self.0 >= mark { longer & (mark - 1) | mark } else { longer })
     }
 
     const fn calls(self) -> u32 {
@@ -378,11 +381,12 @@ impl Trip for FailureRate {
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn record(&self, meter: &mut Ring, sample: Sample, _: Option<Instant>) -> Option<bool> {
         *meter = meter.push(sample.failed, self.healthy.0);
-        let calls = if meter.0 >= self.healthy.0 { self.window.into() } else { meter.calls() };
-        if calls < self.minimum_calls.into() {
-            return Some(false);
+        if meter.0 >= self.healthy.0 {
+            // One bit more than there are failures: the mark.
+            return Some(ones(meter.0) > self.failures.into());
         }
-        Some(self.rate.reached_by_few(meter.failures(), calls))
+        let calls = meter.calls();
+        Some(calls >= self.minimum_calls.into() && self.rate.reached_by_few(meter.failures(), calls))
     }
 
     /// A full window without a failure: pushing a success onto it changes nothing.
@@ -486,10 +490,12 @@ impl Trip for FailureMeter {
             return Some(false);
         }
         let now = now?.as_nanos() >> UNIT;
+        let (from, full) = (meter.0.max(now), now + self.limit);
+        let filled = |from: u64| (from + u64::from(self.interval.get())).min((1 << BITS) - 1);
+        let trips = filled(from) > full;
         // A clock that stepped back finds the bucket drained far ahead: no further than full, or it would stay so.
-        let from = meter.0.max(now).min(now + self.limit);
-        meter.0 = (from + u64::from(self.interval.get())).min((1 << BITS) - 1);
-        Some(meter.0 > now + self.limit)
+        meter.0 = if trips { filled(from.min(full)) } else { filled(from) };
+        Some(trips)
     }
 
     #[inline]

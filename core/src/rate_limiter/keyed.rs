@@ -74,15 +74,18 @@ impl<Key: Clone + Eq + Hash, const N: usize> Arrivals<Key, N> {
     }
 
     fn take(&mut self, config: &Config, key: &Key, permits: u32, now: Instant) -> Result<(), Rejected> {
-        let taken = match self.own(config, key, now) {
-            Some(own) => {
-                let taken = own.take(config, permits, Span::ZERO, now);
-                let whole_again = own.0;
-                self.full_until = self.full_until.min(whole_again);
-                taken
-            }
-            None => self.others.take(config, permits, Span::ZERO, now),
+        // One call for both, so that a chip has its code once.
+        let own = self.own(config, key, now);
+        let is_own = own.is_some();
+        let arrival = match own {
+            Some(own) => own,
+            None => &mut self.others,
         };
+        let taken = arrival.take(config, permits, Span::ZERO, now);
+        if is_own {
+            let whole_again = arrival.0;
+            self.full_until = self.full_until.min(whole_again);
+        }
         taken.map(drop).map_err(exceeded)
     }
 }

@@ -15,8 +15,18 @@ use crate::{NOT_MEASURED, Row};
 const CALLS: u64 = 1_000;
 
 /// The loops whose counts are in the budget: what is done in each call.
-pub(crate) const LOOPS: [&str; 9] =
-    ["consecutive", "window", "consecutive-mixed", "window-mixed", "limiter", "bulkhead", "delay", "pipeline", "tower"];
+pub(crate) const LOOPS: [&str; 10] = [
+    "consecutive",
+    "window",
+    "consecutive-mixed",
+    "window-mixed",
+    "rejected",
+    "limiter",
+    "bulkhead",
+    "delay",
+    "pipeline",
+    "tower",
+];
 
 /// Runs a named loop; false for a name or a count that there is not.
 pub(crate) fn run_loop(name: &str, count: &str) -> bool {
@@ -44,6 +54,10 @@ pub(crate) fn run_loop(name: &str, count: &str) -> bool {
         "failsafe" => repeat(count, || subjects::call_failsafe(&failsafe, true)),
         "consecutive-mixed" => repeat(count, || subjects::call(&breaker, mixed())),
         "window-mixed" => repeat(count, || subjects::call(&window, mixed())),
+        "rejected" => {
+            breaker.open_until(Instant::MAX);
+            repeat(count, || breaker.try_acquire(black_box(Instant::START)).is_err());
+        }
         "limiter" => repeat(count, || limiter.try_acquire(&black_box(Instant::START)).is_ok()),
         "bulkhead" => repeat(count, || bulkhead.try_acquire().is_ok()),
         "delay" => repeat(count, || !backoff.jittered(3, Duration::ZERO, black_box(7_919)).is_zero()),
