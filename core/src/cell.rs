@@ -39,9 +39,9 @@ pub trait StateCell<S> {
         self.read(f)
     }
 
-    /// Makes a change that one can do without, or otherwise: `None`, with the state as it was, if `f` gives none, which must leave
-    /// the state untouched then, and where it would take more than one word. As with [`glimpse`](Self::glimpse), `f` may be shown a
-    /// state that has never been.
+    /// Makes a change that one can do without, or make by [`update`](Self::update): `None`, with the state as it was, if `f` gives none
+    /// (it must leave the state untouched then), and where the change would take more than one step at this moment. As with
+    /// [`glimpse`](Self::glimpse), `f` may be shown a state that has never been, and then its answer is dropped.
     #[inline]
     fn try_update<R>(&self, f: impl FnMut(&mut S) -> Option<R>) -> Option<R> {
         self.update(f)
@@ -411,6 +411,26 @@ mod tests {
             Some(now)
         });
         assert_eq!((result, *cell.borrow(), clock.1.get()), (Instant::from_nanos(7), Count(11), 1));
+    }
+
+    #[test]
+    fn a_change_that_one_can_do_without_is_made_where_there_is_an_answer() {
+        fn tried<C: StateCell<Count>>() -> [(Option<u32>, u32); 2] {
+            let cell = C::NEW;
+            [true, false].map(|wanted| {
+                let answer = cell.try_update(|state| {
+                    wanted.then(|| {
+                        state.0 = state.0.saturating_add(1);
+                        state.0
+                    })
+                });
+                (answer, cell.read(|state| state.0))
+            })
+        }
+        let expected = [(Some(1), 1), (None, 1)];
+        assert_eq!((tried::<Cell<_>>(), tried::<RefCell<_>>()), (expected, expected));
+        #[cfg(feature = "critical-section")]
+        assert_eq!(tried::<critical_section::Mutex<Cell<_>>>(), expected);
     }
 
     /// Too large to keep room for another.

@@ -547,11 +547,19 @@ where
             return Entry { at: until, stamp, rejected: Some(Reason::Isolated) };
         }
         let now = clock.now();
-        let mut entry = Entry { at: until, stamp, rejected: Some(Reason::Open) };
         // So does the open one, once it has the time. `Instant::MAX` is "never".
         if stamp.phase() == Phase::OPEN && (now < until || until == Instant::MAX) {
-            return entry;
+            return Entry { at: until, stamp, rejected: Some(Reason::Open) };
         }
+        self.admit_by_change(now)
+    }
+
+    /// Admits a probe, or leaves a state whose time is over.
+    // By itself, so that for a rejection nothing is made ready for what is rarer.
+    #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline)]
+    fn admit_by_change(&self, now: Instant) -> Entry {
+        let mut entry = Entry { at: now, stamp: Stamp::new(Phase::CLOSED, 0), rejected: None };
         let live = <K::Settings<Config<T>> as SettingsCell<Config<T>>>::LIVE;
         loop {
             let mut transition = None;

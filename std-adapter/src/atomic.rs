@@ -47,44 +47,39 @@ const CLAIMED: u64 = 1 << 63;
 const SPINS: u32 = 64;
 
 impl<S: Packed> AtomicCell<S> {
-    /// Head and tail of one state.
+    /// Head and tail of one state, if one look is enough: not while the cell is claimed, or is changed meanwhile.
     #[inline]
-    fn load(&self) -> (u64, u64) {
+    fn look(&self) -> Option<(u64, u64)> {
         let head = self.head.load(Ordering::Acquire);
-        if S::has_tail(head) { self.load_both() } else { (head, 0) }
+        if !S::has_tail(head) {
+            return Some((head, 0));
+        }
+        // Acquire: if this is a later tail, the claim that came before it is seen by the second look at the head.
+        let tail = self.tail.load(Ordering::Acquire);
+        // The head carries the generation, so an equal head means the same state and the same tail.
+        (head & CLAIMED == 0 && self.head.load(Ordering::Relaxed) == head).then_some((head, tail))
     }
 
+    #[inline]
+    fn load(&self) -> (u64, u64) {
+        self.look().unwrap_or_else(|| self.wait())
+    }
+
+    #[cold]
     #[inline(never)]
-    fn load_both(&self) -> (u64, u64) {
-        let mut spins = 0;
+    fn wait(&self) -> (u64, u64) {
+        let mut spins = 0_u32;
         loop {
-            let head = self.head.load(Ordering::Acquire);
-            if head & CLAIMED == 0 {
-                if !S::has_tail(head) {
-                    return (head, 0);
-                }
-                // Acquire: if this is a later tail, the claim that came before it is seen by the second look at the head.
-                let tail = self.tail.load(Ordering::Acquire);
-                // The head carries the generation, so an equal head means the same state and the same tail.
-                if self.head.load(Ordering::Relaxed) == head {
-                    return (head, tail);
-                }
-            }
-            spins += 1;
-            if spins % SPINS == 0 {
+            spins = spins.wrapping_add(1);
+            if spins.is_multiple_of(SPINS) {
                 yield_now();
             } else {
                 spin_loop();
             }
+            if let Some(state) = self.look() {
+                return state;
+            }
         }
-    }
-
-    /// Apart, so that a state without a tail is looked at without any thought of one.
-    #[cold]
-    #[inline(never)]
-    fn read_both<R>(&self, f: impl Fn(&S) -> R) -> R {
-        let (head, tail) = self.load_both();
-        f(&S::unpack(head, tail))
     }
 
     /// Replaces a state by another one, unless the head has changed meanwhile.
@@ -121,8 +116,8 @@ impl<S: Packed> StateCell<S> for AtomicCell<S> {
 
     #[inline]
     fn read<R>(&self, f: impl Fn(&S) -> R) -> R {
-        let head = self.head.load(Ordering::Acquire);
-        if S::has_tail(head) { self.read_both(f) } else { f(&S::unpack(head, 0)) }
+        let (head, tail) = self.load();
+        f(&S::unpack(head, tail))
     }
 
     #[inline]

@@ -248,6 +248,49 @@ fn a_glimpse_sees_what_takes_one_look_and_waits_for_nothing() {
 }
 
 #[test]
+fn a_change_that_one_can_do_without_is_made_within_one_word_or_not_at_all() {
+    let cell = <AtomicCell<Pair> as StateCell<Pair>>::NEW;
+    let seen = || cell.read(|state| (state.generation, state.changes));
+    let change = |wanted: bool| {
+        cell.try_update(|state| {
+            state.changes += 1;
+            wanted.then_some(state.changes)
+        })
+    };
+    assert_eq!((change(true), change(false), seen()), (Some(1), None, (0, 1)));
+    assert_eq!((cell.try_update(|state| Some(state.changes)), seen()), (Some(1), (0, 1)));
+    // Into a state with a tail, and within one.
+    assert_eq!((cell.try_update(|state| Some(state.enter_next())), seen()), (None, (0, 1)));
+    cell.update(Pair::enter_next);
+    assert_eq!((change(true), seen()), (None, (1, 1)));
+    // As a writer leaves it that was preempted in the middle of a change.
+    cell.head.store(CLAIMED, Ordering::Relaxed);
+    assert_eq!((change(true), cell.head.load(Ordering::Relaxed)), (None, CLAIMED));
+}
+
+#[test]
+fn of_changes_within_one_word_none_is_lost_or_made_twice() {
+    const ROUNDS: u32 = 40_000;
+    let cell = <AtomicCell<Pair> as StateCell<Pair>>::NEW;
+    let seen = AtomicU64::new(0);
+    on_threads(|_| {
+        let mut sum = 0;
+        for _ in 0..ROUNDS {
+            let change = cell.try_update(|state| {
+                state.changes += 1;
+                Some(state.changes)
+            });
+            sum += u64::from(change.expect("it has no tail"));
+        }
+        seen.fetch_add(sum, Ordering::Relaxed);
+    });
+    let changes = u64::from(THREADS * ROUNDS);
+    assert_eq!(cell.read(|state| u64::from(state.changes)), changes);
+    // Each number was given out once.
+    assert_eq!(seen.into_inner(), changes * (changes + 1) / 2);
+}
+
+#[test]
 fn no_change_is_lost_or_made_twice() {
     const ROUNDS: u32 = 40_000;
     let cell = <AtomicCell<Pair> as StateCell<Pair>>::NEW;

@@ -107,12 +107,14 @@ fn breaker(costs: &Figures, trip: &str) -> Measured<Finding> {
     let alone = |operation| costs.operation(&format!("{trip}.local.{operation}"));
     let (success, failure) = (shared("closed-success")?, shared("closed-failure")?);
     let ((rejected, _), (probe, _)) = (shared("open-rejected")?, shared("first-probe")?);
+    let condition = costs.operation(&format!("{trip}.none.condition-alone"))?;
     Ok(Finding {
         figure: format!("success {} ({} B), failure {} ({} B)", success.0, success.1, failure.0, failure.1),
         reached: Some(success.0.max(failure.0) <= 100 && success.1.max(failure.1) <= 64),
         remark: format!(
-            "of the failure, the condition alone {}; rejected {rejected}, first probe {probe}; single owner: success {}, failure {}",
-            costs.operation(&format!("{trip}.none.condition-alone"))?.0,
+            "of the failure, the condition alone {} ({} B); rejected {rejected}, first probe {probe}; single owner: success {}, failure {}",
+            condition.0,
+            condition.1,
             alone("closed-success")?.0,
             alone("closed-failure")?.0
         ),
