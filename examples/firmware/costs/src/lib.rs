@@ -41,14 +41,15 @@ pub const RATE: Valid<circuit_breaker::Config<FailureRate>> =
 pub const METER: Valid<circuit_breaker::Config<FailureMeter>> =
     valid!(circuit_breaker::Config::new().with_trip(TEN_A_MINUTE).validate());
 
-/// Either of the two, and open periods that grow.
-pub const EVERYTHING: Valid<circuit_breaker::Config<Growing<(FailureRate, FailureMeter)>>> = valid!({
-    let periods = Backoff::exponential(Duration::from_secs(1)).with_jitter(Jitter::Full);
-    match circuit_breaker::Config::new().with_trip((HALF, TEN_A_MINUTE)).with_open_backoff(periods, 1) {
+/// Open periods that grow.
+pub const PERIODS: Backoff = Backoff::exponential(Duration::from_secs(1)).with_jitter(Jitter::Full);
+
+/// A breaker that opens at either of the two, for ever longer.
+pub const EVERYTHING: Valid<circuit_breaker::Config<Growing<(FailureRate, FailureMeter)>>> =
+    valid!(match circuit_breaker::Config::new().with_trip((HALF, TEN_A_MINUTE)).with_open_backoff(PERIODS, 1) {
         Ok(config) => config.validate(),
         Err(error) => Err(error),
-    }
-});
+    });
 
 /// Calls at once in [`COMPARTMENT`].
 pub const SLOTS: u32 = 4;
