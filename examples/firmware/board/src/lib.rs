@@ -3,7 +3,7 @@
 //! | feature | machine | core | clock | flash | RAM | UART |
 //! | --- | --- | --- | --- | --- | --- | --- |
 //! | `microbit` | `microbit` | Cortex-M0 | 16 MHz | 256 KiB | 16 KiB | nRF51 |
-//! | `lm3s6965` | `lm3s6965evb` | Cortex-M3 | 20 MHz | 256 KiB | 64 KiB | PL011 |
+//! | `lm3s6965` | `lm3s6965evb` | Cortex-M3, or an M4F or M33 in its place | 20 MHz | 256 KiB | 64 KiB | PL011 |
 //!
 //! An image gets embassy's clock, an [executor that sleeps](run), a [`Uart`] and a [`Watchdog`]. It logs by defmt through semihosting, or
 //! writes [`Text`] there, and its [exit code](exit) is the emulator's. An image without tasks can measure what code costs by a [`Gauge`],

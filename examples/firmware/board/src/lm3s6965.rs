@@ -1,4 +1,4 @@
-//! Stellaris LM3S6965 evaluation board: Cortex-M3.
+//! Stellaris LM3S6965 evaluation board: Cortex-M3, or whatever core the emulator is told to put there.
 
 use crate::register::Register;
 

@@ -16,13 +16,26 @@ pub(crate) enum Chip {
     M0,
     /// Cortex-M3: Stellaris LM3S6965.
     M3,
+    /// Cortex-M4 with floating point, in the same board.
+    M4f,
+    /// Cortex-M33, in the same board.
+    M33,
 }
 
 impl Chip {
     fn machine(self) -> &'static str {
         match self {
             Self::M0 => "microbit",
-            Self::M3 => "lm3s6965evb",
+            Self::M3 | Self::M4f | Self::M33 => "lm3s6965evb",
+        }
+    }
+
+    /// The core in its place, where the machine has another one by itself.
+    fn core(self) -> Option<&'static str> {
+        match self {
+            Self::M0 | Self::M3 => None,
+            Self::M4f => Some("cortex-m4"),
+            Self::M33 => Some("cortex-m33"),
         }
     }
 }
@@ -51,6 +64,9 @@ impl Emulator {
     pub(crate) fn start(chip: Chip, image: &Path, seed: u32, link: Link<'_>) -> anyhow::Result<Self> {
         let mut command = Command::new("qemu-system-arm");
         command.args(["-machine", chip.machine(), "-display", "none", "-monitor", "none"]);
+        if let Some(core) = chip.core() {
+            command.args(["-cpu", core]);
+        }
         // The first argument is the program's name.
         command.arg("-semihosting-config");
         command.arg(format!("enable=on,target=native,arg=image,arg=seed={seed}"));
