@@ -1,4 +1,4 @@
-//! Where a state lives, and how it changes: one trait with one method.
+//! Where a state lives, and how it changes: one trait, of which a cell has to write one method.
 //!
 //! A policy is written once, against [`StateCell`]; each world chooses how its states are shared with a [`CellKind`]:
 //! [`Local`] for one thread, `CriticalSection` (feature `critical-section`) for any chip with its interrupts, and the
@@ -251,7 +251,7 @@ impl<S: Fresh + Copy> StateCell<S> for Cell<S> {
         f(&self.get())
     }
 
-    // Without a thought of the state as it was.
+    // Where `f` gives no answer nothing is written: the copy is dropped.
     #[inline]
     fn try_update<R>(&self, mut f: impl FnMut(&mut S) -> Option<R>) -> Option<R> {
         let mut state = self.get();

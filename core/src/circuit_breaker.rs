@@ -547,15 +547,15 @@ where
             return Entry { at: until, stamp, rejected: Some(Reason::Isolated) };
         }
         let now = clock.now();
-        // So does the open one, once it has the time. `Instant::MAX` is "never".
+        // An open one rejects too, and stays as it is, until its time is over. `Instant::MAX` is "never".
         if stamp.phase() == Phase::OPEN && (now < until || until == Instant::MAX) {
             return Entry { at: until, stamp, rejected: Some(Reason::Open) };
         }
         self.admit_by_change(now)
     }
 
-    /// Admits a probe, or leaves a state whose time is over.
-    // By itself, so that for a rejection nothing is made ready for what is rarer.
+    /// Answers where the state may change: admits a probe or says that all are out, or leaves a state whose time is over.
+    // By itself, so that for an open breaker's rejection nothing is made ready for what is rarer.
     #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
     #[cfg_attr(not(target_pointer_width = "64"), inline)]
     fn admit_by_change(&self, now: Instant) -> Entry {
@@ -639,6 +639,7 @@ where
         });
     }
 
+    /// Records what [`State::settle_closed`] has not settled, and whatever a large meter counts.
     // Apart, so that what happens most often needs little of the stack.
     #[inline(never)]
     fn record_change(

@@ -6,7 +6,7 @@
 //! # Three layers
 //!
 //! 1. **Machine**: a plain value with `&mut self` transitions, in each policy's file. Configuration and time are passed in.
-//! 2. **Cell** ([`cell`]): where the value lives and how callers share it: [`cell::StateCell`], with one method. A [`cell::CellKind`] chooses it.
+//! 2. **Cell** ([`cell`]): where the value lives and how callers share it: [`cell::StateCell`], one method of which has to be written. A [`cell::CellKind`] chooses it.
 //! 3. **Policy**: configuration plus cell, with `&self` methods written once for every kind of cell: [`circuit_breaker`],
 //!    [`retry`] with [`backoff`] and [`budget`], [`timeout`], [`hedge`], [`bulkhead`] and [`adaptive`] limits, [`rate_limiter`],
 //!    [`throttle`], [`degradation`], [`fallback`] and [`last_good`]; and [`chaos`], to put them to the test.

@@ -236,26 +236,34 @@ impl Arrival {
     /// at all wait for one, and take nothing.
     #[inline]
     fn take(&mut self, config: &Config, permits: u32, wait: Span, now: Instant) -> Result<Taken, Instant> {
+        debug_assert!(wait <= config.patience, "nobody waits for longer than the queue allows");
         let needed = if permits <= 1 { config.interval } else { config.times(permits) };
-        loop {
-            let from = self.0.max(now.as_nanos());
-            let free = |next: u64| Instant::from_nanos(next.saturating_sub(config.tolerance.as_nanos()));
-            if let Some(next) = from.checked_add(needed.as_nanos()).filter(|&next| next <= Self::LAST)
-                && free(next) <= now.after(wait)
-            {
-                if permits > 0 {
-                    self.0 = next;
-                }
-                return Ok(Taken { at: free(next).max(now), next });
+        let free = |next: u64| Instant::from_nanos(next.saturating_sub(config.tolerance.as_nanos()));
+        if let Some(next) = self.0.max(now.as_nanos()).checked_add(needed.as_nanos()).filter(|&next| next <= Self::LAST)
+            && free(next) <= now.after(wait)
+        {
+            if permits > 0 {
+                self.0 = next;
             }
-            // Whatever can be taken is within what the settings allow, so only here it matters whether the clock has stepped back.
-            // Then once more, from there, or all would be rejected until the clock has caught up.
-            let back = self.at(config, now);
-            if back == from {
-                return Err(free(from.saturating_add(needed.as_nanos())).max(now));
-            }
-            self.0 = back;
+            return Ok(Taken { at: free(next).max(now), next });
         }
+        let (arrival, at) = self.refuse(config, needed, now);
+        *self = arrival;
+        Err(at)
+    }
+
+    /// What a rejection leaves, and when so much could be used.
+    ///
+    /// Whatever can be taken is within what the settings allow, so only here it matters whether the clock has stepped back. Then this
+    /// brings the arrival back: or else all would be rejected until the clock has caught up.
+    // Apart and by value, so that the arrival of a call that passes stays in a register.
+    #[cold]
+    #[cfg_attr(target_pointer_width = "64", inline(never))]
+    fn refuse(self, config: &Config, needed: Span, now: Instant) -> (Self, Instant) {
+        let from = self.at(config, now);
+        let next = from.saturating_add(needed.as_nanos());
+        let at = Instant::from_nanos(next.saturating_sub(config.tolerance.as_nanos())).max(now);
+        (Self(self.0.min(from)), at)
     }
 
     /// Gives permits back if they are the last that were taken. Otherwise nobody can say what they have become: those who came

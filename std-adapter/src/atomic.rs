@@ -3,7 +3,8 @@
 //!
 //! Reading takes one load where the state has no tail, three where it has one. A change within a word is one
 //! compare-exchange. A change that needs another tail, which only a new state of a circuit breaker does, claims the cell by
-//! its topmost bit for the time of two stores; whoever comes by meanwhile spins, and yields if the claimant was preempted.
+//! its topmost bit for the time of two stores; whoever comes by meanwhile, and can't do without, spins, and yields if the
+//! claimant was preempted.
 //! So "lock-free" holds for every call but those few.
 
 use core::marker::PhantomData;

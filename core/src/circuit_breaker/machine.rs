@@ -386,7 +386,7 @@ impl<M: Meter> State<M> {
         }
     }
 
-    /// Settles what needs no event, and the time only where it is there: most often, a breaker that is closed and stays so. For
+    /// Settles what needs no event, and no time but what has been read already: most often, a breaker is closed and stays so. For
     /// meters that are copied: what doesn't settle here has not been counted.
     #[inline]
     pub(super) fn settle_closed<T: Copy + Trip<Meter = M>>(

@@ -266,7 +266,7 @@ pub struct FailureRate {
     rate: Ratio,
     window: u8,
     minimum_calls: u8,
-    /// Failures in a full window that reach the rate.
+    /// How many failures in a full window reach the rate.
     failures: u8,
     /// A full window without a failure: what most calls are compared with.
     healthy: Ring,

@@ -253,8 +253,10 @@ fn a_change_that_one_can_do_without_is_made_within_one_word_or_not_at_all() {
     let seen = || cell.read(|state| (state.generation, state.changes));
     let change = |wanted: bool| {
         cell.try_update(|state| {
-            state.changes += 1;
-            wanted.then_some(state.changes)
+            wanted.then(|| {
+                state.changes += 1;
+                state.changes
+            })
         })
     };
     assert_eq!((change(true), change(false), seen()), (Some(1), None, (0, 1)));

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use failsoft_tokio::circuit_breaker::{Config, ConsecutiveFailures, StateKind};
-use failsoft_tokio::{CircuitBreaker, Instant, valid};
+use failsoft_tokio::{CircuitBreaker, Instant};
 
 use crate::model::{Inside, Log, check, thread};
 
@@ -21,10 +21,14 @@ struct Rig {
 
 impl Rig {
     fn closed() -> Self {
+        Self::opening_at(1)
+    }
+
+    fn opening_at(failures: u32) -> Self {
         // It outlives the model's threads, and there are not many orders.
         let log: &'static Log = Box::leak(Box::default());
         let config = Config::new()
-            .with_trip(valid!(ConsecutiveFailures::new(1)))
+            .with_trip(ConsecutiveFailures::new(failures).expect("it makes sense"))
             .with_open_for(PERIOD)
             .with_trials(1, 1)
             .validate()
@@ -58,6 +62,41 @@ impl Rig {
 
 type Permit<'a> =
     failsoft_tokio::circuit_breaker::Permit<'a, failsoft_tokio::Atomic, ConsecutiveFailures, &'static Log, Instant>;
+
+#[test]
+fn of_failures_that_are_reported_at_once_each_counts() {
+    check("breaker, two that report failures", || {
+        let rig = Arc::new(Rig::opening_at(3));
+        let fail = |rig: &Rig| rig.breaker.try_acquire(Instant::START).expect("closed").failure();
+        let other = {
+            let rig = rig.clone();
+            thread::spawn(move || fail(&rig))
+        };
+        fail(&rig);
+        fail(&rig);
+        other.join().expect("it doesn't panic");
+        assert_eq!(rig.log.path(), [StateKind::Closed, StateKind::Open]);
+    });
+}
+
+#[test]
+fn a_failure_is_counted_by_the_state_that_let_it_in_or_not_at_all() {
+    check("breaker, a failure beside a change by hand", || {
+        let rig = Arc::new(Rig::opening_at(9));
+        let permit = rig.breaker.try_acquire(Instant::START).expect("closed");
+        let other = {
+            let rig = rig.clone();
+            thread::spawn(move || {
+                rig.breaker.open_until(OVER);
+                rig.breaker.reset();
+            })
+        };
+        permit.failure();
+        other.join().expect("it doesn't panic");
+        let now = rig.breaker.snapshot(&Instant::START);
+        assert_eq!((now.state, now.counts.failures), (StateKind::Closed, 0));
+    });
+}
 
 #[test]
 fn of_all_that_come_as_the_open_period_ends_one_is_the_probe() {

@@ -86,3 +86,40 @@ fn of_updates_at_once_none_is_lost() {
         assert_eq!(cell.read(|state| *state), Count::of(5));
     });
 }
+
+/// A step of two, which needs no tail where there was none, if it can be made within the word.
+fn try_two(cell: &AtomicCell<Count>) -> bool {
+    let two = |state: &mut Count| (!Count::has_tail(state.count)).then(|| *state = Count::of(state.count + 2));
+    cell.try_update(two).is_some()
+}
+
+#[test]
+fn of_changes_within_the_word_none_is_lost_beside_one_that_needs_both() {
+    check("cell, one that tries and one that writes", || {
+        let cell = cell();
+        cell.update(Count::next);
+        let other = {
+            let cell = cell.clone();
+            thread::spawn(move || [try_two(&cell), try_two(&cell)])
+        };
+        cell.update(Count::next);
+        cell.update(Count::next);
+        let made = other.join().expect("it doesn't panic").into_iter().filter(|made| *made).count();
+        assert_eq!(cell.read(|state| *state), Count::of(6 + 2 * u64::try_from(made).expect("two at most")));
+    });
+}
+
+#[test]
+fn of_changes_within_the_word_none_fails_or_is_lost_beside_its_like() {
+    check("cell, two that try", || {
+        let cell = cell();
+        cell.update(Count::next);
+        let other = {
+            let cell = cell.clone();
+            thread::spawn(move || [try_two(&cell), try_two(&cell)])
+        };
+        assert!(try_two(&cell));
+        assert_eq!(other.join().expect("it doesn't panic"), [true; 2]);
+        assert_eq!(cell.read(|state| *state), Count::of(10));
+    });
+}
