@@ -3,11 +3,10 @@
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use cortex_m::asm;
 use embassy_executor::{Spawner, raw};
 use static_cell::StaticCell;
 
-use crate::{chip, clock};
+use crate::{arch, chip, clock, paint_stack};
 
 /// Whether a task has been woken since the last poll.
 static WOKEN: AtomicBool = AtomicBool::new(false);
@@ -19,7 +18,7 @@ fn pend(_context: *mut ()) {
 
 /// Starts the board, lets `init` spawn the first tasks, and runs them for ever.
 ///
-/// embassy's own executor for these cores waits by WFE, on which QEMU spins. This one waits by WFI, so an idle image costs the
+/// embassy's own executor for Cortex-M waits by WFE, on which QEMU spins. This one waits by WFI, so an idle image costs the
 /// host nothing, and the instruction counter can skip the wait.
 ///
 /// # Panics
@@ -28,6 +27,7 @@ fn pend(_context: *mut ()) {
 pub fn run(init: impl FnOnce(Spawner)) -> ! {
     static EXECUTOR: StaticCell<raw::Executor> = StaticCell::new();
 
+    paint_stack();
     chip::start();
     clock::start();
     let executor = EXECUTOR.init(raw::Executor::new(ptr::null_mut()));
@@ -40,8 +40,7 @@ pub fn run(init: impl FnOnce(Spawner)) -> ! {
             if WOKEN.load(Ordering::Acquire) {
                 WOKEN.store(false, Ordering::Release);
             } else {
-                asm::dsb();
-                asm::wfi();
+                arch::sleep();
             }
         });
     }

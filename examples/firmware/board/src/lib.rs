@@ -4,6 +4,7 @@
 //! | --- | --- | --- | --- | --- | --- | --- |
 //! | `microbit` | `microbit` | Cortex-M0 | 16 MHz | 256 KiB | 16 KiB | nRF51 |
 //! | `lm3s6965` | `lm3s6965evb` | Cortex-M3, or an M4F or M33 in its place | 20 MHz | 256 KiB | 64 KiB | PL011 |
+//! | `virt` | `virt` | RISC-V, RV32IMC: no compare-and-swap | timer 10 MHz | 512 KiB | 64 KiB | 16550 |
 //!
 //! An image gets embassy's clock, an [executor that sleeps](run), a [`Uart`] and a [`Watchdog`]. It logs by defmt through semihosting, or
 //! writes [`Text`] there, and its [exit code](exit) is the emulator's. An image without tasks can measure what code costs by a [`Gauge`],
@@ -12,10 +13,14 @@
 #![no_std]
 #![expect(unsafe_code, reason = "registers, and the executor's promise to be polled in one place")]
 
-#[cfg(not(any(feature = "microbit", feature = "lm3s6965")))]
-compile_error!("choose a board by feature: `microbit` or `lm3s6965`");
-#[cfg(all(feature = "microbit", feature = "lm3s6965"))]
-compile_error!("choose one board only: `microbit` or `lm3s6965`");
+#[cfg(not(any(feature = "lm3s6965", feature = "microbit", feature = "virt")))]
+compile_error!("choose a board by feature: `lm3s6965`, `microbit` or `virt`");
+#[cfg(any(
+    all(feature = "lm3s6965", feature = "microbit"),
+    all(feature = "lm3s6965", feature = "virt"),
+    all(feature = "microbit", feature = "virt")
+))]
+compile_error!("choose one board only: `lm3s6965`, `microbit` or `virt`");
 
 mod clock;
 mod cost;
@@ -29,21 +34,29 @@ mod text;
 mod uart;
 mod watchdog;
 
-#[cfg(feature = "lm3s6965")]
-mod lm3s6965;
-#[cfg(feature = "lm3s6965")]
-use lm3s6965 as chip;
-#[cfg(feature = "microbit")]
-mod microbit;
-#[cfg(feature = "microbit")]
-use microbit as chip;
+#[cfg(target_arch = "arm")]
+#[path = "arm.rs"]
+mod arch;
+#[cfg(target_arch = "riscv32")]
+#[path = "riscv32.rs"]
+mod arch;
 
-pub use cortex_m_rt::entry;
+#[cfg(feature = "lm3s6965")]
+#[path = "lm3s6965.rs"]
+mod chip;
+#[cfg(feature = "microbit")]
+#[path = "microbit.rs"]
+mod chip;
+#[cfg(feature = "virt")]
+#[path = "virt.rs"]
+mod chip;
+
+pub use arch::entry;
 pub use cost::Gauge;
 pub use executor::run;
 pub use host::{argument, exit, exit_code};
 pub use interrupt::interrupt;
-pub use stack::stack_used;
+pub use stack::{paint_stack, stack_used};
 pub use text::Text;
 pub use uart::{Uart, UartError};
 pub use watchdog::Watchdog;

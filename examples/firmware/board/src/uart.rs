@@ -5,14 +5,13 @@ use core::fmt;
 use core::future::poll_fn;
 use core::task::Poll;
 
-use cortex_m::interrupt::InterruptNumber;
-use cortex_m::peripheral::NVIC;
 use critical_section::{CriticalSection, Mutex};
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::pipe::Pipe;
 use embassy_sync::waitqueue::AtomicWaker;
 use embedded_io_async::{Error, ErrorKind, ErrorType, Read, ReadReady, Write};
 
+use crate::arch;
 use crate::chip::uart;
 
 /// The size of each buffer: some frames of a field bus.
@@ -52,8 +51,7 @@ impl Uart {
             return None;
         }
         uart::start();
-        // SAFETY: no critical section relies on this interrupt being masked.
-        unsafe { NVIC::unmask(Interrupt) };
+        arch::unmask_uart();
         Some(Self(()))
     }
 }
@@ -142,21 +140,8 @@ fn send_next(_masked: CriticalSection<'_>) {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Interrupt;
-
-// SAFETY: the number of the chip's UART.
-unsafe impl InterruptNumber for Interrupt {
-    fn number(self) -> u16 {
-        uart::INTERRUPT
-    }
-}
-
-/// Serves the interrupt if it is the UART's.
-pub(crate) fn on_interrupt(number: i16) -> bool {
-    if u16::try_from(number) != Ok(uart::INTERRUPT) {
-        return false;
-    }
+/// Serves the UART's interrupt.
+pub(crate) fn on_interrupt() {
     while let Some(byte) = uart::receive() {
         if RECEIVED.try_write(&[byte]).is_err() {
             update(|state| state.overrun = true);
@@ -165,5 +150,4 @@ pub(crate) fn on_interrupt(number: i16) -> bool {
     if uart::take_sent() {
         critical_section::with(send_next);
     }
-    true
 }

@@ -16,6 +16,7 @@ pub fn run(part: &Part, tape: &[u8]) -> ! {
 }
 
 fn write_verdicts(part: &Part, tape: &[u8]) -> fmt::Result {
+    board::paint_stack();
     let mut out = Text::new().ok_or(fmt::Error)?;
     let tape = Tape::open(tape).map_err(|_| fmt::Error)?;
     report(&[part], tape, &mut out)?;

@@ -17,10 +17,12 @@ use failsoft_embassy::{
 };
 
 // What the macro `flash_image` names; the critical section comes with the first.
+#[cfg(target_arch = "arm")]
 #[doc(hidden)]
-pub use cortex_m as _cortex_m;
+pub use {cortex_m as _core, cortex_m_rt as _runtime};
+#[cfg(target_arch = "riscv32")]
 #[doc(hidden)]
-pub use cortex_m_rt as _cortex_m_rt;
+pub use {riscv as _core, riscv_rt as _runtime};
 
 /// Calls in the window of [`RATE`].
 pub const WINDOW: u32 = 20;
@@ -172,7 +174,7 @@ pub fn all_five<const N: usize>(bulkhead: &Bulkhead<N>) {
 #[macro_export]
 macro_rules! flash_image {
     ($work:expr) => {
-        use $crate::_cortex_m as _;
+        use $crate::_core as _;
 
         // With work of its own, so that a panic which is linked stays among the symbols.
         #[panic_handler]
@@ -182,7 +184,7 @@ macro_rules! flash_image {
             }
         }
 
-        #[$crate::_cortex_m_rt::entry]
+        #[$crate::_runtime::entry]
         fn main() -> ! {
             $work;
             loop {

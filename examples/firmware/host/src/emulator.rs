@@ -20,20 +20,30 @@ pub(crate) enum Chip {
     M4f,
     /// Cortex-M33, in the same board.
     M33,
+    /// RISC-V, RV32IMC: without compare-and-swap.
+    Rv32,
 }
 
 impl Chip {
+    fn emulator(self) -> &'static str {
+        match self {
+            Self::Rv32 => "qemu-system-riscv32",
+            _ => "qemu-system-arm",
+        }
+    }
+
     fn machine(self) -> &'static str {
         match self {
             Self::M0 => "microbit",
             Self::M3 | Self::M4f | Self::M33 => "lm3s6965evb",
+            Self::Rv32 => "virt",
         }
     }
 
     /// The core in its place, where the machine has another one by itself.
     fn core(self) -> Option<&'static str> {
         match self {
-            Self::M0 | Self::M3 => None,
+            Self::M0 | Self::M3 | Self::Rv32 => None,
             Self::M4f => Some("cortex-m4"),
             Self::M33 => Some("cortex-m33"),
         }
@@ -62,10 +72,14 @@ pub(crate) struct Emulator(Child);
 
 impl Emulator {
     pub(crate) fn start(chip: Chip, image: &Path, seed: u32, link: Link<'_>) -> anyhow::Result<Self> {
-        let mut command = Command::new("qemu-system-arm");
+        let mut command = Command::new(chip.emulator());
         command.args(["-machine", chip.machine(), "-display", "none", "-monitor", "none"]);
         if let Some(core) = chip.core() {
             command.args(["-cpu", core]);
+        }
+        if matches!(chip, Chip::Rv32) {
+            // Or it would start what comes with the emulator.
+            command.args(["-bios", "none"]);
         }
         // The first argument is the program's name.
         command.arg("-semihosting-config");
@@ -83,7 +97,7 @@ impl Emulator {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .context("starting qemu-system-arm")?;
+            .with_context(|| format!("starting {}", chip.emulator()))?;
         if let Some(complaints) = child.stderr.take() {
             thread::spawn(move || pass_on(BufReader::new(complaints)));
         }

@@ -1,0 +1,204 @@
+//! Cortex-M: what the cores have in common, whatever chip they are in.
+
+use ::cortex_m::interrupt::InterruptNumber;
+use ::cortex_m::peripheral::syst::SystClkSource;
+use ::cortex_m::peripheral::{NVIC, SCB, SYST};
+use ::cortex_m::{Peripherals, asm, register::msp};
+use cortex_m_rt::{ExceptionFrame, exception};
+
+pub use cortex_m_rt::entry;
+
+use crate::{chip, clock, exit, exit_code, uart};
+
+/// A whole number, so that the time needs no 64-bit division, which takes 400 instructions on a Cortex-M0.
+const CYCLES_PER_TICK: u32 = chip::CORE_HZ / 1_000_000;
+const _: () = assert!(chip::CORE_HZ.is_multiple_of(1_000_000));
+
+/// `SysTick` counts down, in 24 bits.
+const COUNTS: u32 = 1 << 24;
+/// The longest period, in ticks.
+const LONGEST: u32 = COUNTS / CYCLES_PER_TICK;
+/// QEMU stretches timer periods below 10 µs.
+const SHORTEST: u32 = 10;
+
+/// The time in microseconds, on the core's own timer and without a periodic tick: `SysTick` interrupts when the alarm is due, or once per
+/// 2²⁴ cycles.
+pub(crate) struct Timer {
+    /// The time when the running period began: whole ticks, and the cycles beyond them.
+    ticks: u64,
+    cycles: u32,
+    /// The length of the running period, in cycles.
+    period: u32,
+}
+
+impl Timer {
+    pub(crate) const fn new() -> Self {
+        Self { ticks: 0, cycles: 0, period: 1 }
+    }
+
+    /// Starts at zero.
+    pub(crate) fn start(&mut self) {
+        let mut timer = systick();
+        timer.set_clock_source(SystClkSource::Core);
+        timer.enable_interrupt();
+        self.start_period(LONGEST * CYCLES_PER_TICK);
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.ticks + u64::from(self.elapsed() / CYCLES_PER_TICK)
+    }
+
+    /// Interrupts at `alarm`, or earlier.
+    pub(crate) fn set_alarm(&mut self, alarm: u64) {
+        let ticks = u32::try_from(alarm.saturating_sub(self.now())).unwrap_or(LONGEST).clamp(SHORTEST, LONGEST);
+        let elapsed = self.elapsed();
+        self.ticks += u64::from(elapsed / CYCLES_PER_TICK);
+        self.cycles = elapsed % CYCLES_PER_TICK;
+        self.start_period(ticks * CYCLES_PER_TICK);
+    }
+
+    /// The wrap that brought us here is no longer pending, so it has to be counted.
+    pub(crate) fn on_interrupt(&mut self) {
+        self.cycles += self.period;
+    }
+
+    /// Cycles since [`ticks`](Self::ticks).
+    fn elapsed(&self) -> u32 {
+        let before = SYST::get_current();
+        // A wrap between the two reads shows up here; one already seen by the handler does not.
+        let (periods, left) = if SCB::is_pendst_pending() { (2, SYST::get_current()) } else { (1, before) };
+        self.cycles + periods * self.period - 1 - left
+    }
+
+    fn start_period(&mut self, period: u32) {
+        self.period = period;
+        let mut timer = systick();
+        timer.set_reload(period - 1);
+        timer.clear_current();
+        // A wrap of the period before: it has been counted by now.
+        SCB::clear_pendst();
+        timer.enable_counter();
+        // The counter takes the new value at its next cycle; until then it would read as the end of the period.
+        while SYST::get_current() == 0 {}
+    }
+}
+
+/// The core's timer.
+fn systick() -> SYST {
+    // SAFETY: it is used by the clock, or where no tasks run, by a gauge or the image's own interrupt.
+    unsafe { Peripherals::steal() }.SYST
+}
+
+/// Interrupts once after `first` cycles, and then as [`next_interrupt`] says.
+pub(crate) fn start_interrupts(first: u32) {
+    let mut timer = systick();
+    timer.set_clock_source(SystClkSource::Core);
+    timer.set_reload(first - 1);
+    timer.clear_current();
+    timer.enable_interrupt();
+    timer.enable_counter();
+}
+
+/// How many cycles the period after the running one has.
+pub(crate) fn next_interrupt(cycles: u32) {
+    systick().set_reload(cycles.saturating_sub(1));
+}
+
+/// Counts instructions, under an emulator that takes 256 ns for each. At most four million.
+pub(crate) mod instructions {
+    use super::{COUNTS, SYST, SystClkSource, chip, systick};
+
+    /// A tick of the timer is shorter than half of it, so that rounding finds the very number.
+    const NANOS: u64 = 1 << 8;
+    const _: () = assert!(2 * 1_000_000_000 / NANOS < chip::CORE_HZ as u64);
+
+    pub(crate) fn start() {
+        let mut timer = systick();
+        timer.set_clock_source(SystClkSource::Core);
+        timer.set_reload(COUNTS - 1);
+        timer.clear_current();
+        timer.enable_counter();
+    }
+
+    #[inline(always)]
+    pub(crate) fn read() -> u32 {
+        SYST::get_current()
+    }
+
+    /// From one reading to the next.
+    pub(crate) fn between(before: u32, after: u32) -> u32 {
+        let ticks = before.wrapping_sub(after) % COUNTS;
+        let nanos = u64::from(ticks) * 1_000_000_000 / u64::from(chip::CORE_HZ);
+        u32::try_from((nanos + NANOS / 2) / NANOS).unwrap_or(u32::MAX)
+    }
+}
+
+/// Waits for an interrupt, while they are masked: one that is pending already ends it at once.
+pub(crate) fn sleep() {
+    asm::dsb();
+    asm::wfi();
+}
+
+/// The chip's UART.
+#[derive(Clone, Copy)]
+struct Uart;
+
+// SAFETY: the number of its interrupt.
+unsafe impl InterruptNumber for Uart {
+    fn number(self) -> u16 {
+        chip::uart::INTERRUPT
+    }
+}
+
+/// Lets the UART interrupt.
+pub(crate) fn unmask_uart() {
+    // SAFETY: no critical section relies on this interrupt being masked.
+    unsafe { NVIC::unmask(Uart) };
+}
+
+/// Where the stack is.
+pub(crate) mod stack {
+    use super::msp;
+
+    unsafe extern "C" {
+        /// The linker's: where the stack begins, and how far down it may grow.
+        static _stack_start: u32;
+        static _stack_end: u32;
+    }
+
+    pub(crate) fn top() -> *mut u32 {
+        (&raw const _stack_start).cast_mut()
+    }
+
+    pub(crate) fn bottom() -> *mut u32 {
+        (&raw const _stack_end).cast_mut()
+    }
+
+    /// The stack pointer.
+    #[inline(always)]
+    pub(crate) fn pointer() -> usize {
+        msp::read() as usize
+    }
+}
+
+#[exception]
+fn SysTick() {
+    clock::on_interrupt();
+}
+
+#[exception]
+unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
+    defmt::error!("hard fault at {=u32:#010x}", frame.pc());
+    exit(exit_code::FAULT)
+}
+
+/// Every interrupt without a vector of its own, also the UART's.
+#[exception]
+unsafe fn DefaultHandler(interrupt: i16) {
+    if u16::try_from(interrupt) == Ok(chip::uart::INTERRUPT) {
+        uart::on_interrupt();
+    } else {
+        defmt::error!("unexpected interrupt {=i16}", interrupt);
+        exit(exit_code::FAULT)
+    }
+}

@@ -1,0 +1,209 @@
+//! RISC-V, a core of 32 bits, and what QEMU's machine has around it as all such chips do: a timer and an interrupt controller.
+
+use core::cell::Cell;
+
+use ::riscv::asm;
+use ::riscv::interrupt::Interrupt;
+use ::riscv::register::{mcause, mepc, mie, mstatus};
+use critical_section::Mutex;
+use riscv_rt::{TrapFrame, core_interrupt};
+
+pub use riscv_rt::entry;
+
+use crate::register::Register;
+use crate::{chip, clock, exit, exit_code, uart};
+
+/// The machine's timer counts at 10 MHz.
+const COUNTS_PER_TICK: u32 = chip::TIMER_HZ / 1_000_000;
+/// An alarm comes at the latest then, in ticks: counts since the one before fit 32 bits.
+const LONGEST: u32 = 1 << 24;
+
+const COUNT: [Register; 2] = [Register::at(0x0200_BFF8), Register::at(0x0200_BFFC)];
+const COMPARE: [Register; 2] = [Register::at(0x0200_4000), Register::at(0x0200_4004)];
+
+fn count() -> u64 {
+    loop {
+        let high = COUNT[1].read();
+        let low = COUNT[0].read();
+        if high == COUNT[1].read() {
+            return u64::from(high) << 32 | u64::from(low);
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "cut into halves")]
+fn interrupt_at(count: u64) {
+    // In this order, so that what is there in between is never in the past.
+    COMPARE[1].write(u32::MAX);
+    COMPARE[0].write(count as u32);
+    COMPARE[1].write((count >> 32) as u32);
+}
+
+/// The time in microseconds.
+pub(crate) struct Timer {
+    /// A time, and the count that it belongs to: so that what has passed since takes no 64-bit division.
+    ticks: u64,
+    count: u64,
+}
+
+impl Timer {
+    pub(crate) const fn new() -> Self {
+        Self { ticks: 0, count: 0 }
+    }
+
+    /// Starts at zero.
+    pub(crate) fn start(&mut self) {
+        self.count = count();
+        self.set_alarm(u64::MAX);
+        start_timer_interrupt();
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.ticks + u64::from(self.elapsed())
+    }
+
+    /// Interrupts at `alarm`, or earlier.
+    pub(crate) fn set_alarm(&mut self, alarm: u64) {
+        let elapsed = self.elapsed();
+        self.ticks += u64::from(elapsed);
+        self.count += u64::from(elapsed * COUNTS_PER_TICK);
+        let ticks = u32::try_from(alarm.saturating_sub(self.ticks)).unwrap_or(LONGEST).min(LONGEST);
+        interrupt_at(self.count + u64::from(ticks * COUNTS_PER_TICK));
+    }
+
+    /// The next alarm ends the interrupt.
+    pub(crate) fn on_interrupt(&mut self) {}
+
+    /// Ticks since [`ticks`](Self::ticks).
+    fn elapsed(&self) -> u32 {
+        u32::try_from(count() - self.count).unwrap_or(u32::MAX) / COUNTS_PER_TICK
+    }
+}
+
+fn start_timer_interrupt() {
+    // SAFETY: no critical section relies on interrupts being masked here.
+    unsafe {
+        mie::set_mtimer();
+        mstatus::set_mie();
+    }
+}
+
+/// When the image's own interrupt is due, and how many counts it has until the one after.
+static PERIODS: Mutex<Cell<(u64, u32)>> = Mutex::new(Cell::new((0, 0)));
+
+/// Interrupts once after `first` counts of the timer, and then as [`next_interrupt`] says.
+pub(crate) fn start_interrupts(first: u32) {
+    let due = count() + u64::from(first);
+    critical_section::with(|cs| PERIODS.borrow(cs).set((due, first)));
+    interrupt_at(due);
+    start_timer_interrupt();
+}
+
+/// How many counts the period after the one that begins now has.
+pub(crate) fn next_interrupt(counts: u32) {
+    critical_section::with(|cs| {
+        let (due, running) = PERIODS.borrow(cs).get();
+        let due = due + u64::from(running);
+        PERIODS.borrow(cs).set((due, counts));
+        interrupt_at(due);
+    });
+}
+
+/// Counts instructions, under an emulator that takes 256 ns for each: there, cycles are nanoseconds.
+pub(crate) mod instructions {
+    use ::riscv::register::mcycle;
+
+    pub(crate) fn start() {}
+
+    #[inline(always)]
+    pub(crate) fn read() -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "four seconds and more are beyond any call")]
+        let low = mcycle::read() as u32;
+        low
+    }
+
+    /// From one reading to the next.
+    pub(crate) fn between(before: u32, after: u32) -> u32 {
+        after.wrapping_sub(before) >> 8
+    }
+}
+
+/// Waits for an interrupt, while they are masked: one that is pending already ends it at once.
+pub(crate) fn sleep() {
+    asm::wfi();
+}
+
+/// The interrupt controller, as far as one source and one core need it.
+mod controller {
+    use crate::register::Register;
+
+    pub(super) const PRIORITIES: usize = 0x0C00_0000;
+    pub(super) const ENABLED: Register = Register::at(0x0C00_2000);
+    /// Reading it claims an interrupt, writing it ends that.
+    pub(super) const CLAIM: Register = Register::at(0x0C20_0004);
+}
+
+/// Lets the UART interrupt.
+pub(crate) fn unmask_uart() {
+    Register::at(controller::PRIORITIES + 4 * chip::uart::INTERRUPT as usize).write(1);
+    controller::ENABLED.write(1 << chip::uart::INTERRUPT);
+    // SAFETY: no critical section relies on this interrupt being masked.
+    unsafe { mie::set_mext() };
+}
+
+/// Where the stack is.
+pub(crate) mod stack {
+    use core::arch::asm;
+
+    unsafe extern "C" {
+        /// The linker's: where the stack begins, and how far down it may grow.
+        static __sstack: u32;
+        static __estack: u32;
+    }
+
+    pub(crate) fn top() -> *mut u32 {
+        (&raw const __sstack).cast_mut()
+    }
+
+    pub(crate) fn bottom() -> *mut u32 {
+        (&raw const __estack).cast_mut()
+    }
+
+    /// The stack pointer.
+    #[inline(always)]
+    pub(crate) fn pointer() -> usize {
+        let pointer;
+        // SAFETY: it only reads a register.
+        unsafe { asm!("mv {}, sp", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
+        pointer
+    }
+}
+
+#[core_interrupt(Interrupt::MachineTimer)]
+fn machine_timer() {
+    clock::on_interrupt();
+}
+
+#[core_interrupt(Interrupt::MachineExternal)]
+fn machine_external() {
+    let claimed = controller::CLAIM.read();
+    if claimed == u32::from(chip::uart::INTERRUPT) {
+        uart::on_interrupt();
+    } else {
+        defmt::error!("unexpected interrupt {=u32}", claimed);
+        exit(exit_code::FAULT)
+    }
+    controller::CLAIM.write(claimed);
+}
+
+#[unsafe(export_name = "ExceptionHandler")]
+fn exception(_frame: &TrapFrame) -> ! {
+    defmt::error!("exception {=usize} at {=usize:#010x}", mcause::read().code(), mepc::read());
+    exit(exit_code::FAULT)
+}
+
+#[unsafe(export_name = "DefaultHandler")]
+fn interrupt() -> ! {
+    defmt::error!("unexpected interrupt {=usize}", mcause::read().code());
+    exit(exit_code::FAULT)
+}
