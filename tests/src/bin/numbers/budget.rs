@@ -14,7 +14,7 @@ const SLACK: u64 = 2;
 /// Where no figure could be had, the problem.
 type Measured<T> = Result<T, String>;
 
-/// Instructions of a call, on the host and on the chip; for the chip also bytes of stack and memory.
+/// Instructions of a call, on the host and on the chips; for these also bytes of stack and memory.
 fn measure() -> Measured<BTreeMap<String, u64>> {
     let nothing = instructions::per_call("nothing")?;
     let mut figures = BTreeMap::new();
@@ -22,7 +22,9 @@ fn measure() -> Measured<BTreeMap<String, u64>> {
         eprintln!("numbers: counting {name}");
         figures.insert(format!("host.{name}"), instructions::per_call(name)?.saturating_sub(nothing));
     }
-    figures.extend(chip::costs()?.into_iter().map(|(name, figure)| (format!("m0.{name}"), figure)));
+    for chip in chip::all()? {
+        figures.extend(chip::costs(&chip)?.into_iter().map(|(name, figure)| (format!("{chip}.{name}"), figure)));
+    }
     Ok(figures)
 }
 

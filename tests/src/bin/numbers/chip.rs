@@ -31,7 +31,8 @@ impl Figures {
     }
 }
 
-fn read(script: &str, arguments: &[&str]) -> Measured<BTreeMap<String, u64>> {
+/// What a script of the firmware's writes.
+fn output(script: &str, arguments: &[&str]) -> Measured<String> {
     let output = Command::new(format!("{FIRMWARE}/{script}"))
         .args(arguments)
         .stdin(Stdio::null())
@@ -42,7 +43,12 @@ fn read(script: &str, arguments: &[&str]) -> Measured<BTreeMap<String, u64>> {
     if !output.status.success() {
         return Err(format!("examples/firmware/{script} failed, {}; its text is above", output.status));
     }
-    String::from_utf8_lossy(&output.stdout)
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A name and a figure a line.
+fn read(script: &str, arguments: &[&str]) -> Measured<BTreeMap<String, u64>> {
+    output(script, arguments)?
         .lines()
         .map(|line| {
             let (name, figure) = line.split_once(' ').ok_or_else(|| format!("{script}: no figure in `{line}`"))?;
@@ -59,9 +65,14 @@ struct Finding {
     remark: String,
 }
 
-/// Every figure that the chip's image of costs prints: instructions, stack and memory.
-pub(crate) fn costs() -> Measured<BTreeMap<String, u64>> {
-    read("run", &["--image", "costs", "--chip", "m0"])
+/// The chips that there are.
+pub(crate) fn all() -> Measured<Vec<String>> {
+    Ok(output("run", &["--list"])?.lines().map(str::to_owned).collect())
+}
+
+/// Every figure that a chip's image of costs prints: instructions, stack and memory.
+pub(crate) fn costs(chip: &str) -> Measured<BTreeMap<String, u64>> {
+    read("run", &["--image", "costs", "--chip", chip])
 }
 
 /// A row that says what it would have measured where it could not.
@@ -76,7 +87,7 @@ fn row(what: &'static str, reach: &'static str, finding: Measured<Finding>) -> R
 }
 
 pub(crate) fn rows() -> Vec<Row> {
-    let costs = Figures(costs());
+    let costs = Figures(costs("m0"));
     let flash = Figures::of("flash", &["--chip", "m0"]);
     let call = "≤ 100 instructions, ≤ 64 B stack";
     vec![
