@@ -85,6 +85,7 @@ use crate::cell::{CellKind, Fresh, StateCell, Stored, update_timed};
 use crate::config::{ConfigError, Valid, refuse};
 use crate::executor::Executor;
 use crate::failure::{Policy, Reason, Rejected};
+use crate::math::divide;
 use crate::observe::Observer;
 use crate::ratio::Ratio;
 use crate::time::{Clock, Instant, Span};
@@ -243,11 +244,11 @@ impl Config {
 
     /// The average of the latest rate and those before it, to the nearest.
     fn smoothed(&self, before: Rate, latest: Rate) -> Rate {
-        const WHOLE: u64 = Ratio::ONE.as_basis_points() as u64;
-        let weight = u64::from(self.smoothing.as_basis_points());
-        let latest = latest.as_millionths().saturating_mul(weight);
-        let before = before.as_millionths().saturating_mul(WHOLE.saturating_sub(weight));
-        Rate::from_millionths(latest.saturating_add(before).saturating_add(WHOLE / 2) / WHOLE)
+        const WHOLE: u32 = Ratio::ONE.as_basis_points();
+        let weight = self.smoothing.as_basis_points();
+        let latest = latest.as_millionths().saturating_mul(weight.into());
+        let before = before.as_millionths().saturating_mul(WHOLE.saturating_sub(weight).into());
+        Rate::from_millionths(divide(latest.saturating_add(before).saturating_add(u64::from(WHOLE / 2)), WHOLE).0)
     }
 }
 

@@ -6,6 +6,7 @@
 //! worked out anew.
 
 use super::Rate;
+use crate::math::{divide, divide_wide};
 use crate::time::{Instant, Span};
 
 /// A call, in millionths of a millionth: what a rate in millionths brings in microseconds. 2^63 of these are nine million calls.
@@ -52,11 +53,7 @@ impl Bucket {
         // A clock that stepped back by more is not waited for until it has caught up.
         let at = self.at.min(now.after(SECOND));
         let passed = now.as_nanos().saturating_sub(at.as_nanos());
-        // What is mostly a division of 32 bits: those of 64 are long on a small chip.
-        let micros = match u32::try_from(passed) {
-            Ok(passed) => u64::from(passed / 1_000),
-            Err(_) => passed / MICROSECOND,
-        };
+        let (micros, _) = divide(passed, 1_000);
         let filled = signed(micros.saturating_mul(self.rate.as_millionths()));
         self.left = self.left.saturating_add(filled).min(self.capacity());
         self.at = at.after(Span::from_nanos(micros.saturating_mul(MICROSECOND)));
@@ -115,7 +112,8 @@ impl Bucket {
             return now;
         }
         // The rate is never zero: the lowest isn't.
-        let micros = left.unsigned_abs().div_ceil(self.rate.as_millionths().max(1));
+        let (micros, rest) = divide_wide(left.unsigned_abs(), self.rate.as_millionths().max(1));
+        let micros = micros.saturating_add(u64::from(rest > 0));
         self.at.after(Span::from_nanos(micros.saturating_mul(MICROSECOND)))
     }
 }

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::{Config, Rate};
+use crate::math::divide;
 use crate::ratio::Ratio;
 use crate::time::{Instant, Span};
 
@@ -48,8 +49,8 @@ impl Cubic {
         let cut = Ratio::ONE.as_basis_points().saturating_sub(config.beta.as_basis_points());
         // k³, in units of 10^18 cubic nanoseconds: 10^12 · 10^4 · 10^3 fit in 64 bits.
         let cube = peak.as_millionths().saturating_mul(cut.into()).saturating_mul(1_000);
-        let scale = u64::from(config.scale.as_basis_points());
-        let cube = cube.saturating_add(scale / 2).checked_div(scale).unwrap_or(0);
+        let scale = config.scale.as_basis_points();
+        let (cube, _) = divide(cube.saturating_add(u64::from(scale / 2)), scale);
         // Of eight times as much the root is twice as large: its last bit rounds.
         let twice = cube_root(u128::from(cube).saturating_mul(8_000_000_000_000_000_000));
         Self { peak, recovery: Span::from_nanos(twice.saturating_add(1) / 2), since: now }

@@ -2,6 +2,7 @@
 
 use super::{Config, Rate};
 use crate::cell::Fresh;
+use crate::math::divide_wide;
 use crate::time::{Instant, Span};
 
 /// Measures the rate of calls: counts them in buckets of time, and smooths the rates of the buckets exponentially.
@@ -49,7 +50,7 @@ impl RateMeter {
 
     /// Takes the rate of the bucket into account, so long after it began, and begins the one that it is now.
     fn close(&mut self, config: &Config, passed: u64) {
-        let into = passed.checked_rem(config.bucket.as_nanos()).unwrap_or(0);
+        let (_, into) = divide_wide(passed, config.bucket.as_nanos());
         let buckets = Span::from_nanos(passed.saturating_sub(into));
         let latest = Rate::of(self.calls, buckets.duration());
         *self = Self { rate: config.smoothed(self.rate, latest), begun: self.begun.after(buckets), calls: 0 };

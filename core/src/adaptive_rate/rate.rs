@@ -3,6 +3,7 @@
 use core::fmt;
 use core::time::Duration;
 
+use crate::math::divide_wide;
 use crate::ratio::Ratio;
 
 /// A rate: calls per second, in millionths of one, at most a million.
@@ -38,10 +39,8 @@ impl Rate {
         let micros = (period.as_secs().saturating_mul(1_000_000)).saturating_add(period.subsec_micros() as u64);
         // Millionths of a call per millionth of a second. What saturates is more than 18 million calls.
         let calls = (calls as u64).saturating_mul(Self::CALL).saturating_mul(1_000_000);
-        match calls.saturating_add(micros / 2).checked_div(micros) {
-            Some(rate) => Self::from_millionths(rate),
-            None => Self::MAX,
-        }
+        // In no time at all, it is the most there is.
+        Self::from_millionths(divide_wide(calls.saturating_add(micros / 2), micros).0)
     }
 
     /// So many millionths of a call per second; at most [`MAX`](Self::MAX).
