@@ -1,15 +1,26 @@
 //! An executor that sleeps by WFI.
 
+use core::cell::Cell;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use critical_section::Mutex;
 use embassy_executor::{Spawner, raw};
+use embassy_time::{Duration, Instant};
 use static_cell::StaticCell;
 
 use crate::{arch, chip, clock, paint_stack};
 
 /// Whether a task has been woken since the last poll.
 static WOKEN: AtomicBool = AtomicBool::new(false);
+
+/// The time asleep so far.
+static ASLEEP: Mutex<Cell<Duration>> = Mutex::new(Cell::new(Duration::MIN));
+
+/// For how long the image has been asleep since it began to [`run`]: the core stood still, and waited for an interrupt.
+pub fn asleep() -> Duration {
+    critical_section::with(|cs| ASLEEP.borrow(cs).get())
+}
 
 #[unsafe(export_name = "__pender")]
 fn pend(_context: *mut ()) {
@@ -36,11 +47,13 @@ pub fn run(init: impl FnOnce(Spawner)) -> ! {
         // SAFETY: polled here only, and no task can call `run` a second time.
         unsafe { executor.poll() };
         // Interrupts are masked: one that comes between the question and WFI is still pending then, and ends the WFI.
-        critical_section::with(|_| {
+        critical_section::with(|cs| {
             if WOKEN.load(Ordering::Acquire) {
                 WOKEN.store(false, Ordering::Release);
             } else {
+                let since = Instant::now();
                 arch::sleep();
+                ASLEEP.borrow(cs).set(ASLEEP.borrow(cs).get() + since.elapsed());
             }
         });
     }

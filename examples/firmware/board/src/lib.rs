@@ -53,7 +53,7 @@ mod chip;
 
 pub use arch::entry;
 pub use cost::Gauge;
-pub use executor::run;
+pub use executor::{asleep, run};
 pub use host::{argument, exit, exit_code};
 pub use interrupt::interrupt;
 pub use stack::{paint_stack, stack_used};

@@ -66,6 +66,8 @@ async fn hub(line: &'static Line) {
     tally.log();
     health.log();
     policies::log();
+    let (up, asleep) = (start.elapsed().as_millis(), board::asleep().as_millis());
+    defmt::info!("asleep for {=u64:ms} of {=u64:ms} s", asleep, up);
     defmt::info!(
         "the watchdog waited {=u64:ms} s at most; {=usize} bytes of stack used",
         watchdog.longest_gap().as_millis(),

@@ -32,9 +32,11 @@ async fn consume() {
 
     let took = start.elapsed();
     let expected = PERIOD * READINGS + PATIENCE;
+    let asleep = board::asleep();
     defmt::info!("timeout after {=u64:us}, stack used: {=usize} bytes", took.as_micros(), board::stack_used());
-    // A timer may be late, on a busy host by far; it must never be early.
-    board::exit(u8::from(received != READINGS || took < expected))
+    defmt::info!("asleep for {=u64:us} of that", asleep.as_micros());
+    // A timer may be late, on a busy host by far; it must never be early. And all there is to do takes a moment.
+    board::exit(u8::from(received != READINGS || took < expected || asleep < took / 100 * 95))
 }
 
 #[board::entry]
