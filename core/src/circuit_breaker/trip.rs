@@ -527,7 +527,9 @@ impl Trip for FailureMeter {
 
 /// `level / interval`, rounded up, saturating. In place, so that the compiler can leave it out where nobody looks at the counts.
 const fn div_ceil(level: u64, interval: NonZeroU32) -> u32 {
-    let (mut rest, mut quotient, mut bit) = (level, 0_u32, 32_u32);
+    // No more bits than the quotient can have, of which there are few, most often: the compiler still sees that they come to an end.
+    let excess = (u64::BITS + 1 - level.leading_zeros()).saturating_sub(u32::BITS - interval.leading_zeros());
+    let (mut rest, mut quotient, mut bit) = (level, 0_u32, if excess < u32::BITS { excess } else { u32::BITS });
     while bit != 0 {
         bit = bit.saturating_sub(1);
         let part = (interval.get() as u64) << bit;

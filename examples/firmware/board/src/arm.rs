@@ -1,10 +1,13 @@
 //! Cortex-M: what the cores have in common, whatever chip they are in.
 
+use core::cell::Cell;
+
 use ::cortex_m::interrupt::InterruptNumber;
 use ::cortex_m::peripheral::syst::SystClkSource;
 use ::cortex_m::peripheral::{NVIC, SCB, SYST};
 use ::cortex_m::{Peripherals, asm, register::msp};
 use cortex_m_rt::{ExceptionFrame, exception};
+use critical_section::Mutex;
 
 pub use cortex_m_rt::entry;
 
@@ -89,11 +92,14 @@ fn systick() -> SYST {
     unsafe { Peripherals::steal() }.SYST
 }
 
+/// The length of the period after the running one, in cycles.
+static NEXT: Mutex<Cell<u32>> = Mutex::new(Cell::new(0));
+
 /// Interrupts once after `first` cycles, and then as [`next_interrupt`] says.
 pub(crate) fn start_interrupts(first: u32) {
     let mut timer = systick();
     timer.set_clock_source(SystClkSource::Core);
-    timer.set_reload(first - 1);
+    next_interrupt(first);
     timer.clear_current();
     timer.enable_interrupt();
     timer.enable_counter();
@@ -101,7 +107,19 @@ pub(crate) fn start_interrupts(first: u32) {
 
 /// How many cycles the period after the running one has.
 pub(crate) fn next_interrupt(cycles: u32) {
+    critical_section::with(|cs| NEXT.borrow(cs).set(cycles));
     systick().set_reload(cycles.saturating_sub(1));
+}
+
+pub(crate) fn stop_interrupts() {
+    systick().disable_interrupt();
+    SCB::clear_pendst();
+}
+
+/// In the interrupt, before the next period is set: how many cycles ago it was due.
+pub(crate) fn late() -> u32 {
+    let left = SYST::get_current();
+    critical_section::with(|cs| NEXT.borrow(cs).get()).saturating_sub(1).saturating_sub(left)
 }
 
 /// Counts instructions, under an emulator that takes 256 ns for each. At most four million.
@@ -127,8 +145,12 @@ pub(crate) mod instructions {
 
     /// From one reading to the next.
     pub(crate) fn between(before: u32, after: u32) -> u32 {
-        let ticks = before.wrapping_sub(after) % COUNTS;
-        let nanos = u64::from(ticks) * 1_000_000_000 / u64::from(chip::CORE_HZ);
+        of_cycles(before.wrapping_sub(after) % COUNTS)
+    }
+
+    /// In so many cycles of the timer.
+    pub(crate) fn of_cycles(cycles: u32) -> u32 {
+        let nanos = u64::from(cycles) * 1_000_000_000 / u64::from(chip::CORE_HZ);
         u32::try_from((nanos + NANOS / 2) / NANOS).unwrap_or(u32::MAX)
     }
 }

@@ -1,11 +1,12 @@
 //! What a piece of code costs, to the instruction.
 
 use core::cell::Cell;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use critical_section::Mutex;
 
-use crate::arch::instructions;
-use crate::{chip, stack};
+use crate::arch::{self, instructions};
+use crate::{chip, interrupt, stack};
 
 static TAKEN: Mutex<Cell<bool>> = Mutex::new(Cell::new(false));
 
@@ -33,6 +34,70 @@ impl Gauge {
     pub fn stack(&self, work: &mut dyn FnMut()) -> usize {
         stack::used_by(work).saturating_sub(stack::used_by(&mut || {}))
     }
+
+    /// The most instructions by which a call holds an interrupt off, beyond the one that holds off none: the longest of its critical
+    /// sections.
+    ///
+    /// Found as an interrupt finds it: the timer's comes some thousand times at random moments of the call, and looks how late it is. Before
+    /// each call, `prepare` brings things to where it starts. Never more than the [shortest period](SHORTEST).
+    pub fn held_off(&self, prepare: &dyn Fn(), work: &mut dyn FnMut()) -> u32 {
+        let longest = latest(prepare, work).saturating_sub(latest(&|| {}, &mut || {}));
+        // The two share a timer.
+        instructions::start();
+        longest
+    }
+}
+
+/// Whether it is the call that is interrupted.
+static AT_WORK: AtomicBool = AtomicBool::new(false);
+static SEEN: Mutex<Cell<Seen>> = Mutex::new(Cell::new(Seen { interrupts: 0, latest: 0, random: 1 }));
+
+#[derive(Clone, Copy)]
+struct Seen {
+    /// Those that came in a call.
+    interrupts: u32,
+    /// In cycles of the timer.
+    latest: u32,
+    random: u32,
+}
+
+/// The periods of the timer, in its cycles: the shortest is longer than any critical section.
+const SHORTEST: u32 = 1 << 13;
+const LONGER: u32 = 1 << 12;
+/// Interrupts that are seen for each instruction of the call, about, and at least.
+const FOR_EACH: u32 = 4;
+const AT_LEAST: u32 = 200;
+
+fn on_interrupt() -> u32 {
+    let late = arch::late();
+    critical_section::with(|cs| {
+        let mut seen = SEEN.borrow(cs).get();
+        if AT_WORK.load(Ordering::Relaxed) {
+            seen.interrupts += 1;
+            seen.latest = seen.latest.max(late);
+        }
+        // Knuth, The Art of Computer Programming, volume 2, 3.3.4: good in its upper bits.
+        seen.random = seen.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        SEEN.borrow(cs).set(seen);
+        SHORTEST + (seen.random >> 16) % LONGER
+    })
+}
+
+/// How late an interrupt comes at most, in instructions.
+fn latest(prepare: &dyn Fn(), work: &mut dyn FnMut()) -> u32 {
+    prepare();
+    let wanted = counted(work) * FOR_EACH + AT_LEAST;
+    critical_section::with(|cs| SEEN.borrow(cs).set(Seen { interrupts: 0, latest: 0, random: 1 }));
+    interrupt(on_interrupt);
+    while critical_section::with(|cs| SEEN.borrow(cs).get().interrupts) < wanted {
+        prepare();
+        AT_WORK.store(true, Ordering::Relaxed);
+        work();
+        AT_WORK.store(false, Ordering::Relaxed);
+    }
+    arch::stop_interrupts();
+    instructions::start();
+    instructions::of_cycles(critical_section::with(|cs| SEEN.borrow(cs).get().latest))
 }
 
 // Never inlined, so that the empty call is measured by the same instructions.

@@ -109,11 +109,27 @@ pub(crate) fn next_interrupt(counts: u32) {
     });
 }
 
+pub(crate) fn stop_interrupts() {
+    // SAFETY: no critical section relies on it.
+    unsafe { mie::clear_mtimer() };
+}
+
+/// In the interrupt, before the next period is set: how many counts ago it was due.
+pub(crate) fn late() -> u32 {
+    let now = count();
+    let (due, _) = critical_section::with(|cs| PERIODS.borrow(cs).get());
+    u32::try_from(now.saturating_sub(due)).unwrap_or(u32::MAX)
+}
+
 /// Counts instructions, under an emulator that takes 256 ns for each: there, cycles are nanoseconds.
 pub(crate) mod instructions {
-    use ::riscv::register::mcycle;
+    use ::riscv::register::{mcycle, mstatus};
 
-    pub(crate) fn start() {}
+    /// With interrupts on, as they are in use: a critical section then has them to restore.
+    pub(crate) fn start() {
+        // SAFETY: no critical section relies on it.
+        unsafe { mstatus::set_mie() };
+    }
 
     #[inline(always)]
     pub(crate) fn read() -> u32 {
@@ -125,6 +141,12 @@ pub(crate) mod instructions {
     /// From one reading to the next.
     pub(crate) fn between(before: u32, after: u32) -> u32 {
         after.wrapping_sub(before) >> 8
+    }
+
+    /// In so many counts of the timer.
+    pub(crate) fn of_cycles(counts: u32) -> u32 {
+        let nanos = u64::from(counts) * u64::from(1_000_000_000 / super::chip::TIMER_HZ);
+        u32::try_from((nanos + (1 << 7)) >> 8).unwrap_or(u32::MAX)
     }
 }
 

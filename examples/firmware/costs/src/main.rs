@@ -1,6 +1,7 @@
 //! Counts what the policies take on this chip: instructions, stack and RAM.
 //!
-//! One figure a line: `instructions.POLICY.CELL.OPERATION N`, and in bytes `stack.POLICY.CELL.OPERATION N`, `ram.POLICY.CELL N` with the
+//! One figure a line: `instructions.POLICY.CELL.OPERATION N`, `section.POLICY.CELL.OPERATION N` for those by which it holds an interrupt
+//! off at most, and in bytes `stack.POLICY.CELL.OPERATION N`, `ram.POLICY.CELL N` with the
 //! settings and `state.POLICY.CELL N` without.
 
 #![no_std]
@@ -27,6 +28,9 @@ use failsoft_embassy::{
 
 /// What the clock says. Reading a clock is not the policies' cost.
 const NOW: Instant = Instant::from_millis(5);
+
+/// What a cell is called that an interrupt shares.
+const SHARED: &str = "critical-section";
 
 /// Services of a degradation.
 const NAMES: [&str; 8] = ["adc", "bus", "can", "display", "flash", "gps", "modem", "radio"];
@@ -62,7 +66,13 @@ impl Subject<'_> {
         prepare();
         let stack = self.gauge.stack(work);
         self.figure("instructions", format_args!(".{operation}"), instructions)?;
-        self.figure("stack", format_args!(".{operation}"), stack)
+        self.figure("stack", format_args!(".{operation}"), stack)?;
+        // Other cells mask no interrupts.
+        if self.cell == SHARED {
+            let held_off = self.gauge.held_off(prepare, work);
+            self.figure("section", format_args!(".{operation}"), held_off)?;
+        }
+        Ok(())
     }
 
     fn memory<P, S>(&mut self) -> fmt::Result {
@@ -243,7 +253,7 @@ fn measure() -> fmt::Result {
     let mut text = Text::new().ok_or(fmt::Error)?;
     let mut subject = Subject { gauge: &gauge, text: &mut text, policy: "", cell: "" };
     shared::<Local>(&mut subject, "local")?;
-    shared::<CriticalSection>(&mut subject, "critical-section")?;
+    shared::<CriticalSection>(&mut subject, SHARED)?;
     subject.degradation::<2>("degradation-2")?;
     subject.degradation::<8>("degradation-8")?;
     subject.keyed::<8>("keyed-8")?;

@@ -110,6 +110,7 @@ pub(crate) fn rows() -> Vec<Row> {
             "≤ 8 KiB flash, 0 panics linked",
             weight(&flash, "all_five_no_queue", 8 << 10).and_then(|finding| with_queue(&flash, finding)),
         ),
+        row("Cortex-M0, longest critical section", "", longest_section(&costs)),
         row("Cortex-M0, bulkhead: acquire + release", "", other(&costs, "bulkhead.critical-section.acquire-release")),
         row("Cortex-M0, retry: next delay with jitter", "", other(&costs, "retry.none.decide-again")),
         row("Cortex-M0, pipeline of four, ready future", "", other(&costs, "pipeline.critical-section.success")),
@@ -157,6 +158,19 @@ fn weight(flash: &Figures, policy: &str, most: u64) -> Measured<Finding> {
         figure: format!("{bytes} B, {panics} panics linked"),
         reached: Some(bytes <= most && panics == 0),
         remark: format!("{helpers} B of it are the compiler's own helpers"),
+    })
+}
+
+/// For how long an interrupt may have to wait for a policy, and for which.
+fn longest_section(costs: &Figures) -> Measured<Finding> {
+    let figures = costs.0.as_ref().map_err(Clone::clone)?;
+    let sections = figures.iter().filter_map(|(name, figure)| Some((name.strip_prefix("section.")?, figure)));
+    let (name, figure) = sections.max_by_key(|(_, figure)| **figure).ok_or("no figure of a critical section")?;
+    let usual = costs.get("section.consecutive.critical-section.closed-failure")?;
+    Ok(Finding {
+        figure: format!("{figure} instructions"),
+        reached: None,
+        remark: format!("{name}; of a failure that a breaker counts {usual}"),
     })
 }
 
