@@ -35,11 +35,11 @@ impl Gauge {
         stack::used_by(work).saturating_sub(stack::used_by(&mut || {}))
     }
 
-    /// The most instructions by which a call holds an interrupt off, beyond the one that holds off none: the longest of its critical
-    /// sections.
+    /// The most instructions by which a call holds an interrupt off: its longest critical section, beyond an interrupt's own way in.
     ///
-    /// Found as an interrupt finds it: the timer's comes some thousand times at random moments of the call, and looks how late it is. Before
-    /// each call, `prepare` brings things to where it starts. Never more than the [shortest period](SHORTEST).
+    /// Found as an interrupt finds it, to within two instructions: the timer's comes some hundred times and more at random moments of the
+    /// call, and looks how late it is. Before each call, `prepare` brings things to where it starts. A section longer than the timer's
+    /// shortest period, 8,192 cycles, would not be told from a shorter one.
     pub fn held_off(&self, prepare: &dyn Fn(), work: &mut dyn FnMut()) -> u32 {
         let longest = latest(prepare, work).saturating_sub(latest(&|| {}, &mut || {}));
         // The two share a timer.
