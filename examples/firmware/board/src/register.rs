@@ -1,43 +1,23 @@
 //! Access to memory-mapped registers.
 
-/// A 32-bit register of the chip.
-pub(crate) struct Register(usize);
+use core::marker::PhantomData;
 
-impl Register {
-    /// The register at `address`, which must be one of the chip's.
+/// A register of the chip: a word, where nothing else is said.
+pub(crate) struct Register<T = u32>(usize, PhantomData<T>);
+
+impl<T> Register<T> {
+    /// The register at `address`, which must be one of the chip's, and of this width.
     pub(crate) const fn at(address: usize) -> Self {
-        Self(address)
+        Self(address, PhantomData)
     }
 
-    pub(crate) fn read(&self) -> u32 {
+    pub(crate) fn read(&self) -> T {
         // SAFETY: an aligned register of this chip, by the contract of `at`.
-        unsafe { (self.0 as *const u32).read_volatile() }
+        unsafe { (self.0 as *const T).read_volatile() }
     }
 
-    pub(crate) fn write(&self, value: u32) {
+    pub(crate) fn write(&self, value: T) {
         // SAFETY: as above; the boards' modules write no register that could break memory safety.
-        unsafe { (self.0 as *mut u32).write_volatile(value) }
-    }
-}
-
-/// A register of 8 bits, in a chip whose registers are no words.
-#[cfg(feature = "virt")]
-pub(crate) struct ByteRegister(usize);
-
-#[cfg(feature = "virt")]
-impl ByteRegister {
-    /// The register at `address`, which must be one of the chip's.
-    pub(crate) const fn at(address: usize) -> Self {
-        Self(address)
-    }
-
-    pub(crate) fn read(&self) -> u8 {
-        // SAFETY: a register of this chip, by the contract of `at`.
-        unsafe { (self.0 as *const u8).read_volatile() }
-    }
-
-    pub(crate) fn write(&self, value: u8) {
-        // SAFETY: as above; the boards' modules write no register that could break memory safety.
-        unsafe { (self.0 as *mut u8).write_volatile(value) }
+        unsafe { (self.0 as *mut T).write_volatile(value) }
     }
 }

@@ -7,15 +7,15 @@ pub(crate) fn start() {}
 
 /// The 16550 UART, without its FIFOs.
 pub(crate) mod uart {
-    use crate::register::ByteRegister;
+    use crate::register::Register;
 
     pub(crate) const INTERRUPT: u16 = 10;
 
-    const DATA: ByteRegister = ByteRegister::at(0x1000_0000);
-    const INTERRUPT_ENABLE: ByteRegister = ByteRegister::at(0x1000_0001);
-    const INTERRUPT_IDENTITY: ByteRegister = ByteRegister::at(0x1000_0002);
-    const LINE: ByteRegister = ByteRegister::at(0x1000_0003);
-    const STATUS: ByteRegister = ByteRegister::at(0x1000_0005);
+    const DATA: Register<u8> = Register::at(0x1000_0000);
+    const INTERRUPT_ENABLE: Register<u8> = Register::at(0x1000_0001);
+    const INTERRUPT_IDENTITY: Register<u8> = Register::at(0x1000_0002);
+    const LINE: Register<u8> = Register::at(0x1000_0003);
+    const STATUS: Register<u8> = Register::at(0x1000_0005);
 
     const EIGHT_BITS: u8 = 3;
     const RECEIVED: u8 = 1;
