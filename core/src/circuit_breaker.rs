@@ -149,6 +149,7 @@ use crate::time::{Clock, Instant, Span};
 
 mod layer;
 mod machine;
+mod saved;
 mod totals;
 pub mod trip;
 
@@ -156,6 +157,7 @@ use machine::{Entry, Phase, Report, Settled, Stamp, Ticket, Told};
 
 pub use layer::BreakerState;
 pub use machine::State;
+pub use saved::Saved;
 pub use totals::{Count, Totals};
 pub use trip::{
     AverageOfCalls, AverageOverTime, ConsecutiveFailures, CountBased, Counts, FailureMeter, FailureRate, Growing,

@@ -188,6 +188,13 @@ pub struct Service<R = ()> {
     response: Option<R>,
 }
 
+impl<R> Service<R> {
+    /// A service that nobody checks, whose failure takes the whole down so many steps.
+    pub(crate) const fn unchecked(falls_to: u8) -> Self {
+        Self { falls_to, interval: Span::MAX, fallback: None, response: None }
+    }
+}
+
 impl<R: Copy> Service<R> {
     /// A service of this criticality, checked every 30 s, with nothing to stand in for it.
     #[must_use]
@@ -347,6 +354,15 @@ where
         Ok(())
     }
 
+    /// Makes a service healthy or unhealthy at once, whatever its results were: for whoever knows, and need not conclude it from them.
+    ///
+    /// # Errors
+    /// There is no service of this name.
+    pub fn set_healthy<'n>(&self, name: &'n str, healthy: bool, clock: &impl Clock) -> Result<(), UnknownService<'n>> {
+        self.note(self.place(name)?, healthy, 1, clock);
+        Ok(())
+    }
+
     /// Where a service is: it stays there, so that calls of it need not compare names.
     fn place<'n>(&self, name: &'n str) -> Result<usize, UnknownService<'n>> {
         self.cell
@@ -355,10 +371,15 @@ where
     }
 
     fn report_at(&self, place: usize, good: bool, clock: &impl Clock) {
+        self.note(place, good, self.config.recovery, clock);
+    }
+
+    /// Takes note of a result, of which so many good ones in a row make the service healthy again.
+    fn note(&self, place: usize, good: bool, recovery: u8, clock: &impl Clock) {
         let now = clock.now();
         // The rises that are due come first: a report changes nothing about the time before it.
         self.settle(now);
-        self.cell.update(|health| health.report(&self.config, place, good, now));
+        self.cell.update(|health| health.report(&self.config, place, good, recovery, now));
         self.settle(now);
     }
 
@@ -479,13 +500,13 @@ impl<R, const N: usize> Stored for Health<R, N> {
 }
 
 impl<R: Copy, const N: usize> Health<R, N> {
-    fn report(&mut self, config: &Config, place: usize, good: bool, now: Instant) {
+    fn report(&mut self, config: &Config, place: usize, good: bool, recovery: u8, now: Instant) {
         let Some(entry) = self.services.get_mut(place) else { return };
         if !good {
             (entry.healthy, entry.streak) = (false, 0);
         } else if !entry.healthy {
             entry.streak = entry.streak.saturating_add(1);
-            entry.healthy = entry.streak >= config.recovery;
+            entry.healthy = entry.streak >= recovery;
             if entry.healthy {
                 // It may have held the level down until now: no dwell can have ended before.
                 let dwelt = now.as_nanos().saturating_sub(config.dwell.as_nanos());

@@ -34,6 +34,7 @@ mod scripts;
 pub mod adaptive;
 pub mod adaptive_rate;
 pub mod backoff;
+pub mod boot_loop;
 pub mod budget;
 pub mod bulkhead;
 pub mod cell;
@@ -56,8 +57,10 @@ pub mod quantile;
 pub mod queue;
 pub mod rate_limiter;
 mod ratio;
+pub mod retained;
 pub mod retry;
 mod rng;
+pub mod supervisor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod throttle;

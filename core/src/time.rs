@@ -53,6 +53,11 @@ impl Instant {
     pub(crate) const fn after(self, span: Span) -> Self {
         Self(self.0.saturating_add(span.0))
     }
+
+    /// As far ahead of `to` as it is of `from`; what is past is now.
+    pub(crate) const fn moved(self, from: Self, to: Self) -> Self {
+        Self(to.0.saturating_add(self.0.saturating_sub(from.0)))
+    }
 }
 
 /// A [`Duration`] as nanoseconds in one word, saturating at 584 years.
@@ -140,6 +145,13 @@ mod tests {
         assert_eq!(Instant::START.saturating_add(Duration::MAX), Instant::MAX);
         assert_eq!(Instant::START.saturating_duration_since(Instant::MAX), Duration::ZERO);
         assert_eq!(Span::of(Duration::new(1, 1)), Span::from_nanos(1_000_000_001));
+    }
+
+    #[test]
+    fn an_instant_is_as_far_ahead_on_another_clock_and_what_is_past_is_now() {
+        let moved = |at, from, to| Instant(at).moved(Instant(from), Instant(to)).0;
+        assert_eq!([moved(9, 4, 0), moved(9, 4, 100), moved(4, 4, 7), moved(1, 4, 7)], [5, 105, 7, 7]);
+        assert_eq!(moved(u64::MAX - 1, 0, 9), u64::MAX);
     }
 
     #[test]

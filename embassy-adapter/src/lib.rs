@@ -42,8 +42,8 @@ pub use failsoft_core::{
     Ratio, Reason, Rejected, Rng, Span, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
 pub use failsoft_core::{
-    adaptive, adaptive_rate, backoff, budget, bulkhead, cell, chaos, circuit_breaker, degradation, fallback, hedge,
-    last_good, pipeline, quantile, queue, rate_limiter, retry, throttle, timeout, window,
+    adaptive, adaptive_rate, backoff, boot_loop, budget, bulkhead, cell, chaos, circuit_breaker, degradation, fallback,
+    hedge, last_good, pipeline, quantile, queue, rate_limiter, retained, retry, supervisor, throttle, timeout, window,
 };
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
@@ -73,6 +73,43 @@ pub type Bulkhead<const N: usize = 4> = bulkhead::Bulkhead<CriticalSection, RawQ
 /// Degradation for tasks and interrupts alike, for up to `N` services.
 pub type Degradation<const N: usize, L = degradation::DegradationLevel, R = (), O = ()> =
     degradation::Degradation<CriticalSection, N, L, R, O>;
+
+/// A supervisor of up to `N` tasks, on executors of any priority and in interrupts alike.
+///
+/// ```
+/// use core::time::Duration;
+/// use failsoft_embassy::supervisor::{self, Task};
+/// use failsoft_embassy::{Degradation, Embassy, Supervised, Supervisor, degradation, valid};
+///
+/// static HUB: Degradation<4> = Degradation::new(valid!(degradation::Config::new().validate()));
+/// static TASKS: Supervisor<4, &Degradation<4>> =
+///     Supervisor::with_levels(valid!(supervisor::Config::new().validate()), &HUB);
+///
+/// // In `main`, for the task: `TASKS.register("control", Task::critical(Duration::from_millis(200)), device)?`.
+/// async fn control(alive: Supervised<4, &'static Degradation<4>>, device: &Embassy) {
+///     loop {
+///         move_the_motor().await;
+///         alive.check_in(device);
+///     }
+/// }
+///
+/// // In a task of the lowest priority, with the chip's own watchdog.
+/// async fn supervise(device: &Embassy, mut watchdog: Watchdog) -> ! {
+///     TASKS.run(device, || watchdog.pet()).await
+/// }
+/// # struct Watchdog;
+/// # impl Watchdog {
+/// #     fn pet(&mut self) {}
+/// # }
+/// # async fn move_the_motor() {}
+/// # let _ = (control, supervise);
+/// # TASKS.register("control", Task::critical(Duration::from_millis(200)), &Embassy::new(1))?;
+/// # Ok::<(), failsoft_embassy::ConfigError>(())
+/// ```
+pub type Supervisor<const N: usize, D = (), O = ()> = supervisor::Supervisor<CriticalSection, N, D, O>;
+
+/// A task of a [`Supervisor`] in a `static`, by which it checks in.
+pub type Supervised<const N: usize, D = (), O = ()> = supervisor::Supervised<'static, CriticalSection, N, D, O>;
 
 /// A hedge of up to `N` further tries, for tasks and interrupts alike.
 pub type Hedge<const N: usize = 1, D = hedge::FixedDelay, O = (), B = ()> = hedge::Hedge<CriticalSection, N, D, O, B>;

@@ -49,8 +49,8 @@ pub use failsoft_core::{
     Ratio, Reason, Rejected, Rng, Span, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
 pub use failsoft_core::{
-    adaptive, adaptive_rate, backoff, budget, bulkhead, cell, chaos, circuit_breaker, degradation, fallback, hedge,
-    last_good, pipeline, quantile, queue, rate_limiter, retry, throttle, timeout, window,
+    adaptive, adaptive_rate, backoff, boot_loop, budget, bulkhead, cell, chaos, circuit_breaker, degradation, fallback,
+    hedge, last_good, pipeline, quantile, queue, rate_limiter, retained, retry, supervisor, throttle, timeout, window,
 };
 
 pub use failsoft_core::backoff::{Backoff, Jitter};
@@ -101,6 +101,10 @@ pub type Bulkhead = bulkhead::Bulkhead<Atomic, ThreadQueue>;
 /// Degradation shared by threads, for up to `N` services.
 pub type Degradation<const N: usize, L = degradation::DegradationLevel, R = (), O = ()> =
     degradation::Degradation<Locked, N, L, R, O>;
+
+/// A supervisor of up to `N` tasks, shared by threads. Its [`Watchdog`](supervisor::Watchdog) may be the one of the operating system:
+/// `systemd`'s, say, that is fed by `WATCHDOG=1`.
+pub type Supervisor<const N: usize, D = (), O = ()> = supervisor::Supervisor<Locked, N, D, O>;
 
 /// A hedge of up to `N` further tries. What is known of the latencies is shared by threads through a mutex, which a fixed delay never
 /// takes.

@@ -154,6 +154,11 @@ impl<K: CellKind<Used>> QuotaBudget<K> {
     pub fn balance(&self) -> u32 {
         self.used.read(|used| self.config.capacity.saturating_sub(used.0))
     }
+
+    /// Goes on with so many tokens, at most a full quota: the [`balance`](Self::balance) from before a [reset](crate::retained).
+    pub fn restore(&self, balance: u32) {
+        self.used.update(|used| used.0 = self.config.capacity.saturating_sub(balance));
+    }
 }
 
 /// What a call took for its last retry.

@@ -313,3 +313,37 @@ fn the_floor_comes_back_after_a_clock_that_jumped_ahead_and_came_back() {
         assert_eq!(budget.balance(&at(12_000)), 100);
     }
 }
+
+#[test]
+fn after_a_reset_a_budget_goes_on_with_what_was_left() {
+    let quota = || Quota::new(valid!(QuotaConfig::new().with_capacity(20).validate()));
+    let before = quota();
+    assert!(before.try_withdraw(13));
+    for (saved, balance) in [(before.balance(), 7), (0, 0), (20, 20), (u32::MAX, 20)] {
+        let after = quota();
+        after.restore(saved);
+        assert_eq!(after.balance(), balance);
+        after.deposit(30);
+        assert_eq!(after.balance(), 20, "and fills up as ever");
+    }
+
+    let throttle = || Throttle::new(valid!(RetryThrottleConfig::new().validate()));
+    let before = throttle();
+    (0..5).for_each(|_| before.failure());
+    for (saved, thousandths, allows) in
+        [(before.thousandths(), 5_000, false), (5_001, 5_001, true), (0, 0, false), (u32::MAX, 10_000, true)]
+    {
+        let after = throttle();
+        after.restore(saved);
+        assert_eq!((after.thousandths(), after.allows()), (thousandths, allows));
+    }
+
+    let config = valid!(TokenConfig::new().with_minimum_per_second(2).with_ttl(ms(10_000)).validate());
+    let now = Instant::from_millis(500);
+    for (saved, balance) in [(0, 0), (7, 7), (20, 20), (u32::MAX, 20)] {
+        let after = Tokened::new(config);
+        after.restore(saved, &now);
+        assert_eq!(after.balance(&now), balance, "no more than the floor of a fresh one");
+        assert_eq!(after.balance(&Instant::from_millis(11_000)), 20, "and that is there again when the time is over");
+    }
+}

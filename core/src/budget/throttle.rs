@@ -118,6 +118,11 @@ impl<K: CellKind<Used>> RetryThrottle<K> {
         self.used.read(|used| self.config.full().saturating_sub(used.0))
     }
 
+    /// Goes on with so many thousandths of tokens, at most a full bucket: those from before a [reset](crate::retained).
+    pub fn restore(&self, thousandths: u32) {
+        self.used.update(|used| used.0 = self.config.full().saturating_sub(thousandths));
+    }
+
     /// Whether there may be retries.
     pub fn allows(&self) -> bool {
         self.thousandths() > self.config.full() / 2

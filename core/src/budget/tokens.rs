@@ -175,6 +175,15 @@ impl<K: CellKind<Tokens>> TokenBudget<K> {
     }
 }
 
+impl<K: CellKind<Tokens>> TokenBudget<K> {
+    /// Goes on with no more than so many retries: the [`balance`](Self::balance) from before a [reset](crate::retained). What was
+    /// deposited then is not deposited again, so there may be fewer.
+    pub fn restore(&self, balance: u32, clock: &impl Clock) {
+        let now = clock.now();
+        self.try_withdraw(self.balance(&now).saturating_sub(balance), &now);
+    }
+}
+
 impl<K: CellKind<Tokens>> RetryBudget for TokenBudget<K> {
     type Spent = ();
 

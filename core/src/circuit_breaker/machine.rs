@@ -578,6 +578,39 @@ impl<M: Meter> State<M> {
     }
 }
 
+impl<M: PackedMeter> State<M> {
+    /// As it is on a clock that reads `to` where this one reads `from`, with no probe out.
+    pub(super) fn moved(mut self, from: Instant, to: Instant) -> Self {
+        self.in_flight = 0;
+        if !self.stamp.phase().has_deadline() {
+            self.meter = self.meter.moved(from, to);
+        } else if self.meter.kept() != Instant::MAX {
+            self.meter.keep(self.meter.kept().moved(from, to));
+        }
+        self
+    }
+
+    /// Becomes the state of another breaker, in a generation of its own, as far as the settings can hold what that has counted.
+    pub(super) fn replace<T: Copy + Trip<Meter = M>>(
+        &mut self,
+        config: &Config<T>,
+        by: Self,
+        now: Instant,
+        told: Told<'_>,
+    ) {
+        let (from, counts) = (self.kind(), self.counts(config, None));
+        let generation = self.stamp.generation().wrapping_add(1) % GENERATIONS;
+        *self = Self { stamp: Stamp::new(by.stamp.phase(), generation), ..by };
+        if by.stamp.phase().counts() {
+            config.trip.adapt(&mut self.meter, &config.trip, now);
+        }
+        if let Some(told) = told.filter(|_| self.kind() != from) {
+            let (to, reopened) = (self.kind(), self.reopened);
+            *told = Some(Transition { from, to, generation, reopened, counts, until: self.until() });
+        }
+    }
+}
+
 /// Head: the cell's own bit, 3 of phase, 12 of generation, 48 of the phase's own; tail: the instant at which the phase ends.
 impl<M: PackedMeter> Packed for State<M> {
     #[inline]

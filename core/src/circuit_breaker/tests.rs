@@ -18,6 +18,7 @@ mod edges;
 mod exhaustive;
 mod faults;
 mod oracle;
+mod saved;
 mod table;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -167,6 +167,12 @@ pub trait PackedMeter: Meter {
     fn to_bits(self) -> u64;
     /// The meter from its bits.
     fn from_bits(bits: u64) -> Self;
+    /// The meter on a clock that reads `to` where this one reads `from`. One that keeps no times is the same.
+    #[must_use]
+    fn moved(self, from: Instant, to: Instant) -> Self {
+        let _ = (from, to);
+        self
+    }
 }
 
 /// The bits that a word has for the meter, beside the breaker's state and its generation.
@@ -553,6 +559,13 @@ impl PackedMeter for Drained {
     fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
+
+    fn moved(self, from: Instant, to: Instant) -> Self {
+        match self.0.saturating_sub(from.as_nanos() >> UNIT) {
+            0 => Self::FRESH,
+            level => Self(((to.as_nanos() >> UNIT) + level).min((1 << BITS) - 1)),
+        }
+    }
 }
 
 /// Another trip condition, with open periods that grow each time the breaker reopens without having closed in between.
@@ -759,6 +772,10 @@ impl<A: PackedMeter, B: PackedMeter> PackedMeter for (A, B) {
     #[inline]
     fn from_bits(bits: u64) -> Self {
         (A::from_bits(bits >> B::BITS), B::from_bits(bits & ((1 << B::BITS) - 1)))
+    }
+
+    fn moved(self, from: Instant, to: Instant) -> Self {
+        (self.0.moved(from, to), self.1.moved(from, to))
     }
 }
 

@@ -838,3 +838,16 @@ fn a_check_that_hangs_takes_the_level_down_once_its_timeout_is_over() {
     rig.run(until(hub.run_checks(rig, check), rig.sleep_until(at(500))));
     assert_eq!(told(&changes), [(Full, Minimal, at(70))]);
 }
+
+#[test]
+fn whoever_knows_makes_a_service_healthy_at_once_and_the_level_rises_after_its_dwell() {
+    let changes = Changes::new();
+    let hub = hub(&changes);
+    assert_eq!(hub.set_healthy("critical", false, &at(10)), Ok(()));
+    assert_eq!((hub.level(&at(10)), hub.is_healthy("critical")), (Minimal, Ok(false)));
+    assert_eq!(hub.set_healthy("critical", true, &at(50)), Ok(()));
+    assert_eq!((hub.level(&at(50)), hub.is_healthy("critical")), (Minimal, Ok(true)));
+    assert_eq!((hub.level(&at(110)), hub.level(&at(210))), (Degraded, Full));
+    assert_eq!(told(&changes), [(Full, Minimal, at(10)), (Minimal, Degraded, at(110)), (Degraded, Full, at(210))]);
+    assert_eq!(hub.set_healthy("printer", true, &at(210)), Err(UnknownService("printer")));
+}
