@@ -161,6 +161,11 @@ pub(crate) fn sleep() {
     asm::wfi();
 }
 
+/// Resets the chip, as its watchdog would.
+pub fn reset() -> ! {
+    SCB::sys_reset()
+}
+
 /// The chip's UART.
 #[derive(Clone, Copy)]
 struct Uart;

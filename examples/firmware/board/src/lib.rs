@@ -6,7 +6,8 @@
 //! | `lm3s6965` | `lm3s6965evb` | Cortex-M3, or an M4F or M33 in its place | 20 MHz | 256 KiB | 64 KiB | PL011 |
 //! | `virt` | `virt` | RISC-V, RV32IMC: no compare-and-swap | timer 10 MHz | 512 KiB | 64 KiB | 16550 |
 //!
-//! An image gets embassy's clock, an [executor that sleeps](run), a [`Uart`] and a [`Watchdog`]. It logs by defmt through semihosting, or
+//! An image gets embassy's clock, an [executor that sleeps](run), a [`Uart`], a [`Watchdog`], a [`ResetWatchdog`] and memory that a reset
+//! [leaves alone](retained!). It logs by defmt through semihosting, or
 //! writes [`Text`] there, and its [exit code](exit) is the emulator's. An image without tasks can measure what code costs by a [`Gauge`],
 //! or have an [`interrupt`](fn@interrupt) of its own.
 
@@ -29,6 +30,7 @@ mod fault;
 mod host;
 mod interrupt;
 mod register;
+mod retained;
 mod stack;
 mod text;
 mod uart;
@@ -51,15 +53,16 @@ mod chip;
 #[path = "virt.rs"]
 mod chip;
 
-pub use arch::entry;
+pub use arch::{entry, reset};
 pub use cost::Gauge;
 pub use executor::{asleep, run};
 pub use host::{argument, exit, exit_code};
 pub use interrupt::interrupt;
+pub use retained::lose_power;
 pub use stack::{paint_stack, stack_used};
 pub use text::Text;
 pub use uart::{Uart, UartError};
-pub use watchdog::Watchdog;
+pub use watchdog::{ResetWatchdog, Watchdog};
 
 // The global logger: linked for its side effect.
 use defmt_semihosting as _;

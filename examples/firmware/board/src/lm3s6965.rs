@@ -14,6 +14,38 @@ pub(crate) fn start() {
     RUN_MODE_CLOCK.write(RUN_MODE_CLOCK.read() & !DIVISOR | (10 - 1) << 23 | USE_DIVISOR);
 }
 
+/// The watchdog timer: it interrupts when it has counted down, which nobody listens to, and resets the chip when it has done so again.
+pub(crate) mod watchdog {
+    use embassy_time::Duration;
+
+    use super::CORE_HZ;
+    use crate::register::Register;
+
+    pub(crate) const IS_HARDWARE: bool = true;
+
+    const LOAD: Register = Register::at(0x4000_0000);
+    const CONTROL: Register = Register::at(0x4000_0008);
+    const INTERRUPT_CLEAR: Register = Register::at(0x4000_000C);
+    const LOCK: Register = Register::at(0x4000_0C00);
+
+    const UNLOCKED: u32 = 0x1ACC_E551;
+    const INTERRUPTS_AND_RESETS: u32 = 1 | 1 << 1;
+
+    /// In virtual time it may bite after half of the period by the core's timer: whenever the core sleeps, QEMU can go on to the timer's
+    /// second wrap, and that one is not counted.
+    pub(crate) fn start(period: Duration) {
+        let cycles = period.as_micros() * u64::from(CORE_HZ / 1_000_000);
+        LOCK.write(UNLOCKED);
+        LOAD.write(u32::try_from(cycles / 2).unwrap_or(u32::MAX));
+        CONTROL.write(INTERRUPTS_AND_RESETS);
+    }
+
+    /// Counts down from the start again.
+    pub(crate) fn feed(_period: Duration) {
+        INTERRUPT_CLEAR.write(1);
+    }
+}
+
 /// The PL011 UART. Without its FIFOs there is one interrupt per byte, sent or received.
 pub(crate) mod uart {
     use crate::register::Register;

@@ -5,6 +5,9 @@ pub(crate) const CORE_HZ: u32 = 16_000_000;
 
 pub(crate) fn start() {}
 
+/// The emulator has none.
+pub(crate) use crate::watchdog::software as watchdog;
+
 /// The nRF51 UART: events instead of flags, one byte each.
 pub(crate) mod uart {
     use crate::register::Register;

@@ -1,9 +1,21 @@
 //! QEMU's `virt` machine: RISC-V, as a chip might be.
 
+use crate::register::Register;
+
 /// The timer's.
 pub(crate) const TIMER_HZ: u32 = 10_000_000;
 
 pub(crate) fn start() {}
+
+/// The machine has none.
+pub(crate) use crate::watchdog::software as watchdog;
+
+/// Resets the machine.
+pub(crate) fn reset() {
+    const TEST: Register = Register::at(0x0010_0000);
+    const RESET: u32 = 0x7777;
+    TEST.write(RESET);
+}
 
 /// The 16550 UART, without its FIFOs.
 pub(crate) mod uart {
