@@ -3,6 +3,7 @@
 use core::cell::Cell;
 
 use ::cortex_m::interrupt::InterruptNumber;
+use ::cortex_m::peripheral::scb::SystemHandler;
 use ::cortex_m::peripheral::syst::SystClkSource;
 use ::cortex_m::peripheral::{NVIC, SCB, SYST};
 use ::cortex_m::{Peripherals, asm, register::msp};
@@ -11,7 +12,7 @@ use critical_section::Mutex;
 
 pub use cortex_m_rt::entry;
 
-use crate::{chip, clock, exit, exit_code, uart};
+use crate::{chip, clock, exit, exit_code, interrupt, interrupt_executor, uart};
 
 /// A whole number, so that the time needs no 64-bit division, which takes 400 instructions on a Cortex-M0.
 const CYCLES_PER_TICK: u32 = chip::CORE_HZ / 1_000_000;
@@ -166,21 +167,49 @@ pub fn reset() -> ! {
     SCB::sys_reset()
 }
 
-/// The chip's UART.
+/// An interrupt of the chip, by its number.
 #[derive(Clone, Copy)]
-struct Uart;
+struct Line(u16);
 
-// SAFETY: the number of its interrupt.
-unsafe impl InterruptNumber for Uart {
+// SAFETY: below, it is made of the chip's own numbers only.
+unsafe impl InterruptNumber for Line {
     fn number(self) -> u16 {
-        chip::uart::INTERRUPT
+        self.0
     }
 }
 
 /// Lets the UART interrupt.
 pub(crate) fn unmask_uart() {
     // SAFETY: no critical section relies on this interrupt being masked.
-    unsafe { NVIC::unmask(Uart) };
+    unsafe { NVIC::unmask(Line(chip::uart::INTERRUPT)) };
+}
+
+/// A lower number goes first; the chips with the fewest levels have these. All that isn't said to be lower is at 0: the timer and the UART.
+const LOW: u8 = 0x80;
+const LOWEST: u8 = 0xFF;
+
+/// Lets the core's software interrupt come, when no other wants to: all others preempt it.
+pub(crate) fn start_software_interrupt() {
+    // SAFETY: no critical section relies on priorities.
+    unsafe { Peripherals::steal().SCB.set_priority(SystemHandler::PendSV, LOWEST) };
+}
+
+pub(crate) fn pend_software_interrupt() {
+    SCB::set_pendsv();
+}
+
+/// Lets the image's own interrupt come: below the timer's, whose periods it may outlast.
+pub(crate) fn start_alarm() {
+    // SAFETY: no critical section relies on priorities, nor on this interrupt being masked.
+    unsafe {
+        Peripherals::steal().NVIC.set_priority(Line(chip::SPARE_INTERRUPT), LOW);
+        NVIC::unmask(Line(chip::SPARE_INTERRUPT));
+    }
+}
+
+/// In the timer's interrupt: the image's own is due.
+pub(crate) fn on_alarm() {
+    NVIC::pend(Line(chip::SPARE_INTERRUPT));
 }
 
 /// Where the stack is.
@@ -214,6 +243,14 @@ fn SysTick() {
 }
 
 #[exception]
+fn PendSV() {
+    if let Some(executor) = interrupt_executor::running() {
+        // SAFETY: polled here only, and an exception doesn't preempt itself.
+        unsafe { executor.poll() };
+    }
+}
+
+#[exception]
 unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
     defmt::error!("hard fault at {=u32:#010x}", frame.pc());
     exit(exit_code::FAULT)
@@ -221,11 +258,11 @@ unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
 
 /// Every interrupt without a vector of its own, also the UART's.
 #[exception]
-unsafe fn DefaultHandler(interrupt: i16) {
-    if u16::try_from(interrupt) == Ok(chip::uart::INTERRUPT) {
+unsafe fn DefaultHandler(number: i16) {
+    if u16::try_from(number) == Ok(chip::uart::INTERRUPT) {
         uart::on_interrupt();
-    } else {
-        defmt::error!("unexpected interrupt {=i16}", interrupt);
+    } else if u16::try_from(number) != Ok(chip::SPARE_INTERRUPT) || !interrupt::on_alarm() {
+        defmt::error!("unexpected interrupt {=i16}", number);
         exit(exit_code::FAULT)
     }
 }

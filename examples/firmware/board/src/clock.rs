@@ -8,7 +8,7 @@ use critical_section::{CriticalSection, Mutex};
 use embassy_time_driver::{Driver, TICK_HZ, time_driver_impl};
 use embassy_time_queue_utils::Queue;
 
-use crate::arch::Timer;
+use crate::arch::{self, Timer};
 use crate::{interrupt, watchdog};
 
 const _: () = assert!(TICK_HZ == 1_000_000, "the timers count microseconds");
@@ -21,7 +21,7 @@ struct Clock {
 impl Clock {
     /// Wakes who is due, and sets the next alarm.
     fn proceed(&mut self, cs: CriticalSection<'_>) {
-        let alarm = self.queue.next_expiration(self.timer.now()).min(watchdog::due(cs));
+        let alarm = self.queue.next_expiration(self.timer.now()).min(watchdog::due(cs)).min(interrupt::due(cs));
         self.timer.set_alarm(alarm);
     }
 }
@@ -61,13 +61,19 @@ pub(crate) fn on_interrupt() {
     if interrupt::on_timer() {
         return;
     }
-    critical_section::with(|cs| {
+    let alarm = critical_section::with(|cs| {
         let mut clock = DRIVER.0.borrow_ref_mut(cs);
         clock.timer.on_interrupt();
+        // Before the next alarm is set, or it would be this one again.
+        let alarm = interrupt::take_due(cs, || clock.timer.now());
         clock.proceed(cs);
         let now = clock.timer.now();
         // The watchdog's last words carry a timestamp.
         drop(clock);
         watchdog::check(cs, now);
+        alarm
     });
+    if alarm {
+        arch::on_alarm();
+    }
 }

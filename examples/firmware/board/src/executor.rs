@@ -9,7 +9,7 @@ use embassy_executor::{Spawner, raw};
 use embassy_time::{Duration, Instant};
 use static_cell::StaticCell;
 
-use crate::{arch, chip, clock, paint_stack};
+use crate::{arch, chip, clock, interrupt_executor, paint_stack};
 
 /// Whether a task has been woken since the last poll.
 static WOKEN: AtomicBool = AtomicBool::new(false);
@@ -22,9 +22,12 @@ pub fn asleep() -> Duration {
     critical_section::with(|cs| ASLEEP.borrow(cs).get())
 }
 
+/// All executors have this one: they are told apart by what they were made with, which is null for that of [`run`].
 #[unsafe(export_name = "__pender")]
-fn pend(_context: *mut ()) {
-    WOKEN.store(true, Ordering::Release);
+fn pend(context: *mut ()) {
+    if context.is_null() || !interrupt_executor::pend() {
+        WOKEN.store(true, Ordering::Release);
+    }
 }
 
 /// Starts the board, lets `init` spawn the first tasks, and runs them for ever.

@@ -10,6 +10,9 @@
 //! [leaves alone](retained!). It logs by defmt through semihosting, or
 //! writes [`Text`] there, and its [exit code](exit) is the emulator's. An image without tasks can measure what code costs by a [`Gauge`],
 //! or have an [`interrupt`](fn@interrupt) of its own.
+//!
+//! An image may have tasks of two priorities: those of an [`interrupt_executor`](fn@interrupt_executor) preempt those of [`run`]. Above both
+//! are the interrupts: the clock's, the UART's, and an [`alarm`] of the image's own.
 
 #![no_std]
 #![expect(unsafe_code, reason = "registers, and the executor's promise to be polled in one place")]
@@ -29,6 +32,7 @@ mod executor;
 mod fault;
 mod host;
 mod interrupt;
+mod interrupt_executor;
 mod register;
 mod retained;
 mod stack;
@@ -57,7 +61,8 @@ pub use arch::{entry, reset};
 pub use cost::Gauge;
 pub use executor::{asleep, run};
 pub use host::{argument, exit, exit_code};
-pub use interrupt::interrupt;
+pub use interrupt::{alarm, interrupt};
+pub use interrupt_executor::interrupt_executor;
 pub use retained::lose_power;
 pub use stack::{paint_stack, stack_used};
 pub use text::Text;

@@ -5,6 +5,9 @@ use crate::register::Register;
 /// A whole number of cycles per microsecond: see [`start`].
 pub(crate) const CORE_HZ: u32 = 20_000_000;
 
+/// Of the last PWM generator, which nothing here uses.
+pub(crate) const SPARE_INTERRUPT: u16 = 12;
+
 const RUN_MODE_CLOCK: Register = Register::at(0x400F_E060);
 const DIVISOR: u32 = 0xF << 23;
 const USE_DIVISOR: u32 = 1 << 22;

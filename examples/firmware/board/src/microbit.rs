@@ -3,6 +3,9 @@
 /// The chip runs at its crystal's speed.
 pub(crate) const CORE_HZ: u32 = 16_000_000;
 
+/// The first of those that only software pends.
+pub(crate) const SPARE_INTERRUPT: u16 = 20;
+
 pub(crate) fn start() {}
 
 /// The emulator has none.

@@ -4,14 +4,15 @@ use core::cell::Cell;
 
 use ::riscv::asm;
 use ::riscv::interrupt::Interrupt;
-use ::riscv::register::{mcause, mepc, mie, mstatus};
+use ::riscv::register::mstatus::{self, MPP};
+use ::riscv::register::{mcause, mepc, mie};
 use critical_section::Mutex;
 use riscv_rt::{TrapFrame, core_interrupt};
 
 pub use riscv_rt::entry;
 
 use crate::register::Register;
-use crate::{chip, clock, exit, exit_code, uart};
+use crate::{chip, clock, exit, exit_code, interrupt, interrupt_executor, uart};
 
 /// The machine's timer counts at 10 MHz.
 const COUNTS_PER_TICK: u32 = chip::TIMER_HZ / 1_000_000;
@@ -182,6 +183,26 @@ pub(crate) fn unmask_uart() {
     unsafe { mie::set_mext() };
 }
 
+/// The core's software interrupt is pending as long as this is 1.
+const SOFTWARE_INTERRUPT: Register = Register::at(0x0200_0000);
+
+/// Lets the core's software interrupt come: see [`machine_soft`].
+pub(crate) fn start_software_interrupt() {
+    // SAFETY: no critical section relies on this interrupt being masked.
+    unsafe { mie::set_msoft() };
+}
+
+pub(crate) fn pend_software_interrupt() {
+    SOFTWARE_INTERRUPT.write(1);
+}
+
+pub(crate) fn start_alarm() {}
+
+/// In the timer's interrupt: the image's own is due. There is no other to take it, and the timer doesn't mind.
+pub(crate) fn on_alarm() {
+    interrupt::on_alarm();
+}
+
 /// Where the stack is.
 pub(crate) mod stack {
     use core::arch::asm;
@@ -215,6 +236,28 @@ fn machine_timer() {
     clock::on_interrupt();
 }
 
+/// Interrupts don't nest by themselves here: the tasks in this one would hold off all others for as long as they run. So it masks itself
+/// alone and lets the others in. Whoever is woken meanwhile makes it pending again.
+#[core_interrupt(Interrupt::MachineSoft)]
+fn machine_soft() {
+    let Some(executor) = interrupt_executor::running() else { unexpected() };
+    SOFTWARE_INTERRUPT.write(0);
+    let interrupted = mepc::read();
+    // SAFETY: in an interrupt and in no critical section. Its cause has been cleared, and as it is masked it can't come within itself, so
+    // that this poll is the only one. What another interrupt overwrites is put back: all code here runs in machine mode, and where
+    // interrupts come they are not masked.
+    unsafe {
+        mie::clear_msoft();
+        mstatus::set_mie();
+        executor.poll();
+        mstatus::clear_mie();
+        mie::set_msoft();
+        mstatus::set_mpie();
+        mstatus::set_mpp(MPP::Machine);
+        mepc::write(interrupted);
+    }
+}
+
 #[core_interrupt(Interrupt::MachineExternal)]
 fn machine_external() {
     let claimed = controller::CLAIM.read();
@@ -234,7 +277,7 @@ fn exception(_frame: &TrapFrame) -> ! {
 }
 
 #[unsafe(export_name = "DefaultHandler")]
-fn interrupt() -> ! {
+fn unexpected() -> ! {
     defmt::error!("unexpected interrupt {=usize}", mcause::read().code());
     exit(exit_code::FAULT)
 }
