@@ -184,7 +184,8 @@ pub(crate) fn unmask_uart() {
     unsafe { NVIC::unmask(Line(chip::uart::INTERRUPT)) };
 }
 
-/// A lower number goes first; the chips with the fewest levels have these. All that isn't said to be lower is at 0: the timer and the UART.
+/// Priorities, where a greater number is a lower one. Those not set are 0: the timer's and the UART's. A Cortex-M0
+/// has the upper two bits.
 const LOW: u8 = 0x80;
 const LOWEST: u8 = 0xFF;
 

@@ -37,8 +37,9 @@ struct Alarm {
 
 static ALARM: Mutex<Cell<Option<Alarm>>> = Mutex::new(Cell::new(None));
 
-/// Calls `work` in an interrupt, in an image that [`run`](crate::run)s tasks, and preempts all of them. It says after how long it is to be
-/// called again; `Duration::MAX` is never.
+/// Calls `work` in an interrupt, in an image that [`run`](crate::run)s tasks, and preempts all of them. It says after
+/// how long it is to be called again; `Duration::MAX` is never. The clock goes on meanwhile, but on RISC-V nobody is
+/// woken by it until `work` returns.
 pub fn alarm(work: fn() -> Duration) {
     arch::start_alarm();
     set_alarm(work, Duration::MIN);

@@ -11,8 +11,8 @@ use crate::arch;
 /// Null in an image that has none, for which the compiler then leaves out all that belongs to it.
 static RUNNING: AtomicPtr<raw::Executor> = AtomicPtr::new(ptr::null_mut());
 
-/// Starts a second executor beside that of [`run`](crate::run), from within its `init` or later. Its tasks run in the core's software
-/// interrupt: they preempt those of `run`, and are preempted by every other interrupt.
+/// Starts a second executor beside that of [`run`](crate::run), from within its `init` or later. Its tasks run in the
+/// core's software interrupt: they preempt those of `run`, and are preempted by every other interrupt.
 ///
 /// # Panics
 ///

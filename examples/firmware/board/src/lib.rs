@@ -11,8 +11,8 @@
 //! writes [`Text`] there, and its [exit code](exit) is the emulator's. An image without tasks can measure what code costs by a [`Gauge`],
 //! or have an [`interrupt`](fn@interrupt) of its own.
 //!
-//! An image may have tasks of two priorities: those of an [`interrupt_executor`](fn@interrupt_executor) preempt those of [`run`]. Above both
-//! are the interrupts: the clock's, the UART's, and an [`alarm`] of the image's own.
+//! An image may have tasks of two priorities: those of an [`interrupt_executor`](fn@interrupt_executor) preempt those
+//! of [`run`]. Above both are the interrupts: the clock's, the UART's, and an [`alarm`] of the image's own.
 
 #![no_std]
 #![expect(unsafe_code, reason = "registers, and the executor's promise to be polled in one place")]

@@ -236,16 +236,16 @@ fn machine_timer() {
     clock::on_interrupt();
 }
 
-/// Interrupts don't nest by themselves here: the tasks in this one would hold off all others for as long as they run. So it masks itself
-/// alone and lets the others in. Whoever is woken meanwhile makes it pending again.
+/// Interrupts don't nest by themselves here: the tasks in this one would hold off all others for as long as they run.
+/// So it masks itself alone and lets the others in. Whoever is woken meanwhile makes it pending again.
 #[core_interrupt(Interrupt::MachineSoft)]
 fn machine_soft() {
     let Some(executor) = interrupt_executor::running() else { unexpected() };
     SOFTWARE_INTERRUPT.write(0);
     let interrupted = mepc::read();
-    // SAFETY: in an interrupt and in no critical section. Its cause has been cleared, and as it is masked it can't come within itself, so
-    // that this poll is the only one. What another interrupt overwrites is put back: all code here runs in machine mode, and where
-    // interrupts come they are not masked.
+    // SAFETY: in an interrupt and in no critical section. Its cause has been cleared, and as it is masked it can't
+    // come within itself, so that this poll is the only one. What another interrupt overwrites is put back: all code
+    // here runs in machine mode, and where interrupts come they are not masked.
     unsafe {
         mie::clear_msoft();
         mstatus::set_mie();
