@@ -71,7 +71,13 @@ pub(crate) enum Verdict {
 pub(crate) struct Emulator(Child);
 
 impl Emulator {
-    pub(crate) fn start(chip: Chip, image: &Path, seed: u32, link: Link<'_>) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        chip: Chip,
+        image: &Path,
+        seed: u32,
+        arguments: &[String],
+        link: Link<'_>,
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(chip.emulator());
         command.args(["-machine", chip.machine(), "-display", "none", "-monitor", "none"]);
         if let Some(core) = chip.core() {
@@ -83,7 +89,12 @@ impl Emulator {
         }
         // The first argument is the program's name.
         command.arg("-semihosting-config");
-        command.arg(format!("enable=on,target=native,arg=image,arg=seed={seed}"));
+        let mut semihosting = format!("enable=on,target=native,arg=image,arg=seed={seed}");
+        for argument in arguments {
+            semihosting.push_str(",arg=");
+            semihosting.push_str(argument);
+        }
+        command.arg(semihosting);
         match link {
             // `sleep=off` jumps over the time in which the image waits.
             Link::None { shift } => {

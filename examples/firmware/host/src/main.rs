@@ -39,6 +39,9 @@ struct Args {
     /// The sensor's faults, and the image's random numbers.
     #[arg(long, default_value_t = 1)]
     seed: u32,
+    /// One more argument for the image.
+    #[arg(long = "argument", value_name = "NAME=NUMBER", value_parser = image_argument)]
+    arguments: Vec<String>,
     /// The longest run, in seconds of real time.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     limit: u64,
@@ -50,6 +53,16 @@ struct Args {
 fn existing_file(path: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(path);
     if path.is_file() { Ok(path) } else { Err("no such file".into()) }
+}
+
+/// Nothing that QEMU would read as an option of its own.
+fn image_argument(argument: &str) -> Result<String, String> {
+    match argument.split_once('=') {
+        Some((name, number)) if name.bytes().all(|byte| byte.is_ascii_lowercase()) && number.parse::<u32>().is_ok() => {
+            Ok(argument.into())
+        }
+        _ => Err("no name in small letters, = and a number of 32 bits".into()),
+    }
 }
 
 /// As `timeout(1)` has it.
@@ -87,7 +100,7 @@ fn run(args: &Args) -> anyhow::Result<Verdict> {
         Link::None { shift: args.shift }
     };
 
-    let mut emulator = Emulator::start(args.chip, &args.image, args.seed, link)?;
+    let mut emulator = Emulator::start(args.chip, &args.image, args.seed, &args.arguments, link)?;
     let verdict = thread::scope(|scope| {
         let output = emulator.take_output();
         let printer = scope.spawn(|| match &table {

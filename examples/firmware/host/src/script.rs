@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use sensor_protocol::modbus::Reply;
+use sensor_protocol::sensor::{Fate, Line};
 
 /// A stretch of the run.
 pub(crate) struct Phase {
@@ -12,40 +12,19 @@ pub(crate) struct Phase {
     line: Line,
 }
 
-enum Line {
-    /// That many of a hundred requests meet a fault.
-    Faults(u8),
-    /// No request is answered.
-    Dead,
+/// Of all kinds but doubled bytes and replies.
+const fn faults(percent: u8) -> Line {
+    Line::Faults { percent, kinds: 5 }
 }
 
 /// From good to bad and back.
 const PHASES: [Phase; 5] = [
-    Phase { name: "healthy", length: Duration::from_secs(3), line: Line::Faults(0) },
-    Phase { name: "flaky", length: Duration::from_secs(5), line: Line::Faults(30) },
+    Phase { name: "healthy", length: Duration::from_secs(3), line: faults(0) },
+    Phase { name: "flaky", length: Duration::from_secs(5), line: faults(30) },
     Phase { name: "dead", length: Duration::from_secs(4), line: Line::Dead },
-    Phase { name: "recovering", length: Duration::from_secs(3), line: Line::Faults(15) },
-    Phase { name: "healthy again", length: Duration::from_secs(3), line: Line::Faults(0) },
+    Phase { name: "recovering", length: Duration::from_secs(3), line: faults(15) },
+    Phase { name: "healthy again", length: Duration::from_secs(3), line: faults(0) },
 ];
-
-/// What happens to one request.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Fate {
-    /// It is answered.
-    Answer,
-    /// The request gets lost.
-    Drop,
-    /// The reply comes late.
-    Delay(Duration),
-    /// These bits of this byte of the reply are flipped.
-    Corrupt { place: usize, mask: u8 },
-    /// Only that many bytes of the reply arrive.
-    Truncate(usize),
-    /// The sensor answers that it failed.
-    Exception,
-    /// The sensor is off.
-    Withhold,
-}
 
 /// Where the script is.
 pub(crate) enum Progress {
@@ -92,22 +71,7 @@ impl Script {
 
     /// What happens to the next request.
     pub(crate) fn fate(&mut self) -> Fate {
-        let line = self.phase.map_or(&Line::Faults(0), |phase| &PHASES[phase].line);
-        match line {
-            Line::Dead => Fate::Withhold,
-            Line::Faults(percent) if self.rng.u8(..100) < *percent => self.fault(),
-            Line::Faults(_) => Fate::Answer,
-        }
-    }
-
-    fn fault(&mut self) -> Fate {
-        match self.rng.u8(..5) {
-            0 => Fate::Drop,
-            1 => Fate::Delay(Duration::from_millis(self.rng.u64(40..200))),
-            2 => Fate::Corrupt { place: self.rng.usize(..Reply::MAX_LEN), mask: self.rng.u8(1..) },
-            3 => Fate::Truncate(self.rng.usize(1..Reply::MAX_LEN)),
-            _ => Fate::Exception,
-        }
+        self.phase.map_or(faults(0), |phase| PHASES[phase].line).fate(&mut self.rng)
     }
 }
 

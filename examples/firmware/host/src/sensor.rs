@@ -7,35 +7,23 @@ use std::thread;
 use std::time::Instant;
 
 use sensor_protocol::modbus::{ReadRequest, Reply};
-use sensor_protocol::{DEVICE, END_OF_RUN, PLAUSIBLE, TEMPERATURE};
+use sensor_protocol::sensor::{Counts, Fate, measure};
+use sensor_protocol::{DEVICE, END_OF_RUN};
 
-use crate::script::{Fate, Progress, Script};
-
-/// Modbus: the device failed while it served the request.
-const DEVICE_FAILURE: u8 = 4;
-/// Modbus: no such register.
-const ILLEGAL_ADDRESS: u8 = 2;
+use crate::script::{Progress, Script};
 
 /// What the sensor has seen and done.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
-    requests: u32,
+    requests: Counts,
     garbled: u32,
-    dropped: u32,
-    delayed: u32,
-    corrupted: u32,
-    truncated: u32,
-    exceptions: u32,
-    withheld: u32,
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { requests, garbled, dropped, delayed, corrupted, truncated, exceptions, withheld } = self;
-        write!(f, "sensor: {requests} requests; {dropped} dropped, {delayed} delayed, {corrupted} corrupted, ")?;
-        write!(f, "{truncated} truncated, {exceptions} exceptions, {withheld} withheld")?;
-        if *garbled > 0 {
-            write!(f, "; {garbled} bytes that were no request")?;
+        write!(f, "sensor: {}", self.requests)?;
+        if self.garbled > 0 {
+            write!(f, "; {} bytes that were no request", self.garbled)?;
         }
         Ok(())
     }
@@ -47,7 +35,6 @@ pub(crate) fn play(listener: &UnixListener, seed: u64) -> io::Result<Summary> {
     let mut script = Script::new(seed);
     let mut summary = Summary::default();
     while let Some(request) = next_request(&mut line, &mut summary)? {
-        summary.requests += 1;
         let answer = match script.proceed(Instant::now()) {
             Progress::Over => Some((Reply::Value(END_OF_RUN), Fate::Answer)),
             Progress::Same => None,
@@ -56,8 +43,11 @@ pub(crate) fn play(listener: &UnixListener, seed: u64) -> io::Result<Summary> {
                 None
             }
         };
-        let (reply, fate) = answer.unwrap_or_else(|| (measure(request, summary.requests), script.fate()));
-        match send(&mut line, reply, fate, &mut summary) {
+        let (reply, fate) = answer.unwrap_or_else(|| (measure(request, summary.requests.requests + 1), script.fate()));
+        summary.requests.count(fate);
+        // As in a slave with one task: the next request waits in the line.
+        thread::sleep(fate.delay());
+        match line.write_all(&fate.bytes(reply)) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
             result => result?,
         }
@@ -85,53 +75,6 @@ fn next_request(line: &mut impl Read, summary: &mut Summary) -> io::Result<Optio
                 missing = 1;
                 summary.garbled += 1;
             }
-        }
-    }
-}
-
-/// A temperature that goes up and down.
-fn measure(request: ReadRequest, count: u32) -> Reply {
-    if request.register != TEMPERATURE {
-        return Reply::Exception(ILLEGAL_ADDRESS);
-    }
-    let span = PLAUSIBLE.end() - PLAUSIBLE.start();
-    let step = u16::try_from(count % u32::from(2 * span)).unwrap_or_default();
-    Reply::Value(PLAUSIBLE.start() + if step < span { step } else { 2 * span - step })
-}
-
-fn send(line: &mut impl Write, reply: Reply, fate: Fate, summary: &mut Summary) -> io::Result<()> {
-    let mut buffer = [0; Reply::MAX_LEN];
-    match fate {
-        Fate::Answer => line.write_all(reply.encode(DEVICE, &mut buffer)),
-        Fate::Drop => {
-            summary.dropped += 1;
-            Ok(())
-        }
-        Fate::Delay(delay) => {
-            summary.delayed += 1;
-            // As in a slave with one task: the next request waits in the line.
-            thread::sleep(delay);
-            line.write_all(reply.encode(DEVICE, &mut buffer))
-        }
-        Fate::Corrupt { place, mask } => {
-            summary.corrupted += 1;
-            let mut frame = reply.encode(DEVICE, &mut buffer).to_vec();
-            let place = place % frame.len();
-            frame[place] ^= mask;
-            line.write_all(&frame)
-        }
-        Fate::Truncate(len) => {
-            summary.truncated += 1;
-            let frame = reply.encode(DEVICE, &mut buffer);
-            line.write_all(&frame[..len.min(frame.len() - 1)])
-        }
-        Fate::Exception => {
-            summary.exceptions += 1;
-            line.write_all(Reply::Exception(DEVICE_FAILURE).encode(DEVICE, &mut buffer))
-        }
-        Fate::Withhold => {
-            summary.withheld += 1;
-            Ok(())
         }
     }
 }

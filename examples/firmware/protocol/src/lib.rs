@@ -1,8 +1,11 @@
-//! What the hub and the sensor agree on: [Modbus RTU](modbus), and the sensor's address and registers.
+//! What the hub and the sensor agree on: [Modbus RTU](modbus), and the sensor's address and registers. And what the [flaky sensor](sensor)
+//! is like, wherever it is played: by the host in real time, or by an image in [virtual time](endurance).
 
 #![no_std]
 
+pub mod endurance;
 pub mod modbus;
+pub mod sensor;
 
 /// The sensor's address on the bus.
 pub const DEVICE: u8 = 17;
