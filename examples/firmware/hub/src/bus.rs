@@ -1,4 +1,4 @@
-//! The bus the sensor is on: Modbus RTU over the UART.
+//! The bus the sensor is on: Modbus RTU over a UART, or what stands in for one.
 
 use embedded_io_async::{Error, ErrorKind, Read, ReadReady, Write};
 use sensor_protocol::modbus::{FrameError, ReadRequest, Reply};
@@ -36,6 +36,10 @@ pub(crate) struct Bus<U> {
 impl<U: Read + ReadReady + Write> Bus<U> {
     pub(crate) fn new(uart: U, device: u8) -> Self {
         Self { uart, device }
+    }
+
+    pub(crate) fn uart(&self) -> &U {
+        &self.uart
     }
 
     /// Reads a holding register. It waits as long as the device takes, for ever when a reply is lost: the limit is the caller's.

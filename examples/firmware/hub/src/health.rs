@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use failsoft_embassy::degradation::{Config, Criticality, DegradationLevel, LevelChange, Service};
-use failsoft_embassy::{Clock, Degradation, Embassy, Events, Failure, Instant, valid};
+use failsoft_embassy::{Degradation, Embassy, Events, Failure, Instant, valid};
 
 use crate::bus::BusError;
 
@@ -46,9 +46,12 @@ impl Health {
         Self { device, last_good: None, fell: 0, rose: 0, lowest: DegradationLevel::Full }
     }
 
-    /// Takes a poll into account and answers at the level that it leaves.
-    pub(crate) fn answer(&mut self, polled: &Result<u16, Failure<BusError>>) -> Answer {
-        let now = self.device.now();
+    /// Takes a poll into account; the level that it leaves, and the answer at that level.
+    pub(crate) fn answer(
+        &mut self,
+        now: Instant,
+        polled: &Result<u16, Failure<BusError>>,
+    ) -> (DegradationLevel, Answer) {
         if let Ok(value) = *polled {
             self.last_good = Some((value, now));
         }
@@ -57,11 +60,12 @@ impl Health {
         defmt::unwrap!(LEVEL.report(VALUE, recent.is_some(), &now));
         let level = LEVEL.level(&now);
         self.note_changes();
-        match (level, polled, recent) {
+        let answer = match (level, polled, recent) {
             (DegradationLevel::Full, Ok(value), _) => Answer::Fresh(*value),
             (DegradationLevel::Full | DegradationLevel::Degraded, _, Some((value, _))) => Answer::LastGood(value),
             _ => Answer::SafeDefault(SAFE_DEFAULT),
-        }
+        };
+        (level, answer)
     }
 
     fn note_changes(&mut self) {
@@ -74,6 +78,11 @@ impl Health {
             }
             self.lowest = self.lowest.max(change.to);
         }
+    }
+
+    /// How often the level has fallen.
+    pub(crate) fn fell(&self) -> u32 {
+        self.fell
     }
 
     /// Whether the hub has been down to its minimum and is back at full service, with no event lost.

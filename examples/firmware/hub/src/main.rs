@@ -1,14 +1,22 @@
 //! A sensor hub: it polls a sensor on a Modbus line that is anything but reliable, and always has an answer.
 //!
 //! The line is the board's UART; the sensor is played by the host program, from a seed. Two tasks use the line, each call of
-//! theirs through the [policies](policies); what the hub still promises follows from the [level](health) of degradation.
+//! theirs through the [policies](policies); what the hub still promises follows from the [level](health) of degradation. After
+//! every poll an [oracle](oracle) says which level and which answer are right, and the first that is not ends the run.
+//!
+//! With the argument `exchanges=N` the line is [simulated](simulated) in the image itself, in virtual time: so many requests reach a
+//! sensor that fails about 30 % of them, the same ones for the same seed, and [more](endurance) is asked of the run.
 
 #![no_std]
 #![no_main]
 
 mod bus;
+mod endurance;
 mod health;
+mod oracle;
 mod policies;
+mod port;
+mod simulated;
 mod tally;
 
 use core::cell::RefCell;
@@ -16,10 +24,14 @@ use core::cell::RefCell;
 use board::{Uart, Watchdog};
 use bus::Bus;
 use embassy_time::{Duration, Instant, Timer, with_timeout};
-use failsoft_embassy::Embassy;
+use endurance::Endurance;
+use failsoft_embassy::{Clock, Embassy};
 use health::Health;
+use oracle::Oracle;
 use policies::Line;
+use port::Port;
 use sensor_protocol::{DEVICE, END_OF_RUN, TEMPERATURE};
+use simulated::SimulatedLine;
 use static_cell::StaticCell;
 use tally::{Tally, exit_code};
 
@@ -36,20 +48,27 @@ const LONGEST_RUN: Duration = Duration::from_secs(40);
 
 /// Polls the sensor, answers whoever asks for the temperature, and feeds the watchdog for each answer given.
 #[embassy_executor::task]
-async fn hub(line: &'static Line) {
+async fn hub(line: &'static Line, endurance: Option<Endurance>) {
     let mut watchdog = Watchdog::start(WATCHDOG);
-    let (mut health, mut tally) = (Health::new(line.device()), Tally::default());
+    let (mut health, mut tally, mut oracle) = (Health::new(line.device()), Tally::default(), Oracle::new());
     let start = Instant::now();
+    let longest_run = endurance.map_or(LONGEST_RUN, Endurance::longest_run);
 
     let ended = loop {
         let polled = line.read(TEMPERATURE).await;
         if let Ok(END_OF_RUN) = polled {
             break true;
         }
-        if start.elapsed() > LONGEST_RUN {
+        if start.elapsed() > longest_run {
             break false;
         }
-        let answer = health.answer(&polled);
+        let now = line.device().now();
+        let (level, answer) = health.answer(now, &polled);
+        let expected = oracle.expect(now.as_nanos(), polled.as_ref().ok().copied());
+        if (level as u8, answer) != expected {
+            defmt::error!("{} and {}, where the oracle has {=u8} and {}", level, answer, expected.0, expected.1);
+            board::exit(exit_code::WRONG_ANSWER);
+        }
         tally.count(&polled, answer);
         // An answer of any level is progress. A hub that hangs gives none, and is not fed.
         watchdog.feed();
@@ -73,7 +92,10 @@ async fn hub(line: &'static Line) {
         watchdog.longest_gap().as_millis(),
         board::stack_used()
     );
-    let verdict = if ended { tally.verdict(&health) } else { exit_code::NO_END };
+    let verdict = match (tally.verdict(&health, ended), endurance) {
+        (exit_code::OK, Some(endurance)) => endurance.verdict(line, &health, watchdog.longest_gap()),
+        (verdict, _) => verdict,
+    };
     board::exit(verdict)
 }
 
@@ -97,10 +119,14 @@ fn main() -> ! {
     defmt::info!("sensor hub, seed {=u32}", seed);
     // Jitter must differ from device to device: here the seed stands for the device's own number.
     let executor = EXECUTOR.init(Embassy::new(seed.into()));
-    let uart = defmt::unwrap!(Uart::take());
-    let line = LINE.init(Line::new(RefCell::new(Bus::new(uart, DEVICE)), executor));
+    let endurance = board::argument("exchanges").map(|exchanges| Endurance { exchanges });
+    let port = match endurance {
+        Some(Endurance { exchanges }) => Port::Simulated(SimulatedLine::new(seed, exchanges)),
+        None => Port::Uart(defmt::unwrap!(Uart::take())),
+    };
+    let line = LINE.init(Line::new(RefCell::new(Bus::new(port, DEVICE)), executor));
     board::run(|spawner| {
-        spawner.spawn(defmt::unwrap!(hub(line)));
+        spawner.spawn(defmt::unwrap!(hub(line, endurance)));
         spawner.spawn(defmt::unwrap!(diagnostics(line)));
     })
 }

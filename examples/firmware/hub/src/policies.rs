@@ -3,14 +3,16 @@
 use core::cell::RefCell;
 use core::time::Duration;
 
-use board::Uart;
 use failsoft_embassy::backoff::Backoff;
 use failsoft_embassy::circuit_breaker::{self, ConsecutiveFailures, StateKind};
 use failsoft_embassy::{
     Bulkhead, CircuitBreaker, Embassy, Failure, Log, Pipeline, RetryPolicy, Timeout, bulkhead, retry, valid,
 };
 
+use sensor_protocol::sensor::Counts;
+
 use crate::bus::{Bus, BusError};
+use crate::port::Port;
 
 /// The line carries one exchange at a time; one more task may wait for it.
 static LINE: Bulkhead<1> =
@@ -36,21 +38,30 @@ static RETRY: RetryPolicy = RetryPolicy::new(valid!(
 /// A healthy sensor answers in a few milliseconds.
 const PATIENCE: Timeout = Timeout::new(Duration::from_millis(100));
 /// Two attempts with their delay, and the wait for the line.
-const IN_ALL: Timeout = Timeout::new(Duration::from_millis(450));
+pub(crate) const LONGEST_CALL: Duration = Duration::from_millis(450);
+const IN_ALL: Timeout = Timeout::new(LONGEST_CALL);
 
 /// The line to the sensor, behind its policies.
 pub(crate) struct Line {
-    bus: RefCell<Bus<Uart>>,
+    bus: RefCell<Bus<Port>>,
     device: &'static Embassy,
 }
 
 impl Line {
-    pub(crate) fn new(bus: RefCell<Bus<Uart>>, device: &'static Embassy) -> Self {
+    pub(crate) fn new(bus: RefCell<Bus<Port>>, device: &'static Embassy) -> Self {
         Self { bus, device }
     }
 
     pub(crate) fn device(&self) -> &'static Embassy {
         self.device
+    }
+
+    /// What happened to the requests so far, on a simulated line.
+    pub(crate) fn counts(&self) -> Option<Counts> {
+        match self.bus.try_borrow().ok()?.uart() {
+            Port::Uart(_) => None,
+            Port::Simulated(line) => Some(line.counts()),
+        }
     }
 
     /// Reads a register, or says why that was not to be.
@@ -67,9 +78,15 @@ impl Line {
     }
 }
 
+/// Whether every permit is back, nobody waits for one, and there were never more of them out than there are.
+pub(crate) fn permits_are_back() -> bool {
+    let line = LINE.snapshot();
+    line.in_use == 0 && line.queued == 0 && line.high_water <= line.permits
+}
+
 /// Whether every permit is back and the sensor is trusted again.
 pub(crate) fn at_rest() -> bool {
-    LINE.snapshot().in_use == 0 && SENSOR.state() == StateKind::Closed
+    permits_are_back() && SENSOR.state() == StateKind::Closed
 }
 
 pub(crate) fn log() {

@@ -24,6 +24,18 @@ pub(crate) mod exit_code {
     pub(crate) const NOT_AT_REST: u8 = 15;
     /// Two tasks were on the line at once.
     pub(crate) const SHARED: u8 = 16;
+    /// A permit did not come back, or there was one too many.
+    pub(crate) const PERMITS: u8 = 17;
+    /// The level or the answer was another one than the oracle's.
+    pub(crate) const WRONG_ANSWER: u8 = 18;
+    /// The simulated sensor saw another number of requests than it was to see.
+    pub(crate) const EXCHANGES: u8 = 19;
+    /// Too few of the requests met a fault, or too many.
+    pub(crate) const SHARE_OF_FAULTS: u8 = 20;
+    /// The level fell too rarely to show anything.
+    pub(crate) const STEADY: u8 = 21;
+    /// The watchdog was fed later than the policies' limits allow.
+    pub(crate) const FED_LATE: u8 = 22;
 }
 
 /// Counts the polls of one run by how they ended, and the answers by what they were.
@@ -77,8 +89,12 @@ impl Tally {
     }
 
     /// The exit code that this run has earned.
-    pub(crate) fn verdict(&self, health: &Health) -> u8 {
-        if self.implausible > 0 {
+    pub(crate) fn verdict(&self, health: &Health, ended: bool) -> u8 {
+        if !policies::permits_are_back() {
+            exit_code::PERMITS
+        } else if !ended {
+            exit_code::NO_END
+        } else if self.implausible > 0 {
             exit_code::IMPLAUSIBLE
         } else if self.shared > 0 {
             exit_code::SHARED
