@@ -37,35 +37,33 @@ pub(crate) struct Health {
     fell: u32,
     rose: u32,
     lowest: DegradationLevel,
+    level: DegradationLevel,
+    since: Instant,
 }
 
 impl Health {
     pub(crate) fn new(device: &'static Embassy) -> Self {
         defmt::unwrap!(LEVEL.register(POLLS, Service::new(Criticality::Important)));
         defmt::unwrap!(LEVEL.register(VALUE, Service::new(Criticality::Critical)));
-        Self { device, last_good: None, fell: 0, rose: 0, lowest: DegradationLevel::Full }
+        let level = DegradationLevel::Full;
+        Self { device, last_good: None, fell: 0, rose: 0, lowest: level, level, since: Instant::START }
     }
 
-    /// Takes a poll into account; the level that it leaves, and the answer at that level.
-    pub(crate) fn answer(
-        &mut self,
-        now: Instant,
-        polled: &Result<u16, Failure<BusError>>,
-    ) -> (DegradationLevel, Answer) {
+    /// Takes a poll into account and answers at the level that it leaves.
+    pub(crate) fn answer(&mut self, now: Instant, polled: &Result<u16, Failure<BusError>>) -> Answer {
         if let Ok(value) = *polled {
             self.last_good = Some((value, now));
         }
         let recent = self.last_good.filter(|(_, at)| now.saturating_duration_since(*at) < STALE);
         defmt::unwrap!(LEVEL.report(POLLS, polled.is_ok(), &now));
         defmt::unwrap!(LEVEL.report(VALUE, recent.is_some(), &now));
-        let level = LEVEL.level(&now);
+        self.level = LEVEL.level(&now);
         self.note_changes();
-        let answer = match (level, polled, recent) {
+        match (self.level, polled, recent) {
             (DegradationLevel::Full, Ok(value), _) => Answer::Fresh(*value),
             (DegradationLevel::Full | DegradationLevel::Degraded, _, Some((value, _))) => Answer::LastGood(value),
             _ => Answer::SafeDefault(SAFE_DEFAULT),
-        };
-        (level, answer)
+        }
     }
 
     fn note_changes(&mut self) {
@@ -77,7 +75,13 @@ impl Health {
                 self.rose += 1
             }
             self.lowest = self.lowest.max(change.to);
+            self.since = change.at;
         }
+    }
+
+    /// The level that the last answer was given at, and since when it had been in force.
+    pub(crate) fn in_force(&self) -> (DegradationLevel, Instant) {
+        (self.level, self.since)
     }
 
     /// How often the level has fallen.

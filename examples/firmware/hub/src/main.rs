@@ -27,7 +27,7 @@ use embassy_time::{Duration, Instant, Timer, with_timeout};
 use endurance::Endurance;
 use failsoft_embassy::{Clock, Embassy};
 use health::Health;
-use oracle::Oracle;
+use oracle::{Oracle, Right};
 use policies::Line;
 use port::Port;
 use sensor_protocol::{DEVICE, END_OF_RUN, TEMPERATURE};
@@ -63,10 +63,12 @@ async fn hub(line: &'static Line, endurance: Option<Endurance>) {
             break false;
         }
         let now = line.device().now();
-        let (level, answer) = health.answer(now, &polled);
-        let expected = oracle.expect(now.as_nanos(), polled.as_ref().ok().copied());
-        if (level as u8, answer) != expected {
-            defmt::error!("{} and {}, where the oracle has {=u8} and {}", level, answer, expected.0, expected.1);
+        let answer = health.answer(now, &polled);
+        let (level, since) = health.in_force();
+        let is = Right { level: level as u8, since: since.as_nanos(), answer };
+        let right = oracle.expect(now.as_nanos(), polled.as_ref().ok().copied());
+        if is != right {
+            defmt::error!("{}, where the oracle has {}", is, right);
             board::exit(exit_code::WRONG_ANSWER);
         }
         tally.count(&polled, answer);

