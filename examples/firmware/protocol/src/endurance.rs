@@ -19,12 +19,12 @@ const fn faults(percent: u8, requests: Range<u16>) -> Stretch {
 
 /// Over and over. In all, about [`SHARE`] of the requests meet a fault.
 const STRETCHES: [Stretch; 6] = [
-    faults(13, 15..60),
+    faults(14, 15..60),
     faults(45, 20..60),
-    faults(13, 15..60),
+    faults(14, 15..60),
     // A burst.
     faults(90, 4..10),
-    faults(13, 15..60),
+    faults(14, 15..60),
     // For long enough that the last good value gets stale: the breaker lets few requests through.
     Stretch { line: Line::Dead, requests: 8..16 },
 ];
