@@ -50,12 +50,14 @@ impl Chip {
     }
 }
 
-/// What the UART is joined to.
+/// What the image is joined to.
 pub(crate) enum Link<'a> {
     /// Nothing. Time is virtual, and an instruction takes 2^`shift` ns.
     None { shift: u8 },
-    /// A socket somebody listens on.
+    /// Its UART to a socket somebody listens on.
     Socket(&'a Path),
+    /// Its Ethernet to a network in which this host is 10.0.2.2; the server's port is the image's argument.
+    Network { port: u16 },
 }
 
 /// How a run ended.
@@ -90,7 +92,8 @@ impl Emulator {
         // The first argument is the program's name.
         command.arg("-semihosting-config");
         let mut semihosting = format!("enable=on,target=native,arg=image,arg=seed={seed}");
-        for argument in arguments {
+        let port = if let Link::Network { port } = link { Some(format!("port={port}")) } else { None };
+        for argument in arguments.iter().chain(&port) {
             semihosting.push_str(",arg=");
             semihosting.push_str(argument);
         }
@@ -101,6 +104,7 @@ impl Emulator {
                 command.args(["-serial", "null", "-icount"]).arg(format!("shift={shift},sleep=off"))
             }
             Link::Socket(path) => command.arg("-serial").arg(format!("unix:{}", path.display())),
+            Link::Network { .. } => command.args(["-serial", "null", "-nic", "user,model=stellaris,ipv6=off"]),
         };
         command.arg("-kernel").arg(image);
         let mut child = command

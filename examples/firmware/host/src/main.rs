@@ -1,10 +1,11 @@
 //! Runs an image in QEMU, prints its log or its text, and ends with its exit code. With `--sensor` it also plays the flaky
-//! sensor at the other end of the image's UART.
+//! sensor at the other end of the image's UART, with `--server` the flaky server in the image's network.
 
 mod emulator;
 mod log;
 mod script;
 mod sensor;
+mod server;
 
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -17,11 +18,12 @@ use anyhow::Context;
 use clap::Parser;
 use defmt_decoder::Table;
 use emulator::{Chip, Emulator, Link, Verdict};
+use server::{Server, Summary};
 
 /// Run an image in QEMU, print its log or its text, and end with its exit code.
 #[derive(Debug, Parser)]
 #[command(
-    after_help = "Exit status: the image's own; 2 for a bad argument, 124 for a run over its limit, 125 when the emulator failed."
+    after_help = "Exit status: the image's own; 2 for a bad argument, 123 where the server's books don't agree with it, 124 for a run over its limit, 125 when the emulator failed."
 )]
 struct Args {
     /// The chip it was built for.
@@ -30,13 +32,16 @@ struct Args {
     /// Play the flaky sensor on the image's UART, in real time. Without it, time is virtual: a run repeats to the byte.
     #[arg(long)]
     sensor: bool,
+    /// Play the flaky server in the image's network, in real time.
+    #[arg(long, conflicts_with = "sensor")]
+    server: bool,
     /// The image writes text and no log: pass it on as it is.
     #[arg(long)]
     text: bool,
     /// An instruction takes 2^SHIFT ns of virtual time.
-    #[arg(long, default_value_t = 5, conflicts_with = "sensor")]
+    #[arg(long, default_value_t = 5, conflicts_with_all = ["sensor", "server"])]
     shift: u8,
-    /// The sensor's faults, and the image's random numbers.
+    /// The sensor's or the server's faults, and the image's random numbers.
     #[arg(long, default_value_t = 1)]
     seed: u32,
     /// One more argument for the image.
@@ -65,6 +70,7 @@ fn image_argument(argument: &str) -> Result<String, String> {
     }
 }
 
+const SERVER_DISAGREES: u8 = 123;
 /// As `timeout(1)` has it.
 const LIMIT_REACHED: u8 = 124;
 const EMULATOR_FAILED: u8 = 125;
@@ -90,6 +96,7 @@ fn run(args: &Args) -> anyhow::Result<Verdict> {
     let folder = tempfile::tempdir().context("a folder for the UART's socket")?;
     let socket = folder.path().join("uart");
     let (report, summary) = mpsc::channel();
+    let server = args.server.then(|| Server::start(args.seed.into())).transpose()?;
     let link = if args.sensor {
         let listener = UnixListener::bind(&socket).context("the UART's socket")?;
         let seed = args.seed.into();
@@ -97,7 +104,10 @@ fn run(args: &Args) -> anyhow::Result<Verdict> {
         Link::Socket(&socket)
     } else {
         drop(report);
-        Link::None { shift: args.shift }
+        match &server {
+            Some(server) => Link::Network { port: server.port() },
+            None => Link::None { shift: args.shift },
+        }
     };
 
     let mut emulator = Emulator::start(args.chip, &args.image, args.seed, &args.arguments, link)?;
@@ -120,7 +130,23 @@ fn run(args: &Args) -> anyhow::Result<Verdict> {
     if let Ok(summary) = summary.recv_timeout(Duration::from_secs(1)) {
         println!("{}", summary?);
     }
-    Ok(verdict)
+    match server {
+        Some(server) => Ok(judge(&server.end()?, verdict)),
+        None => Ok(verdict),
+    }
+}
+
+/// The verdict, once the server has been asked too.
+fn judge(summary: &Summary, verdict: Verdict) -> Verdict {
+    println!("{summary}");
+    let complaints = summary.complaints();
+    for complaint in &complaints {
+        eprintln!("error: server: {complaint}");
+    }
+    match verdict {
+        Verdict::Exited(0) if !complaints.is_empty() => Verdict::Exited(SERVER_DISAGREES),
+        verdict => verdict,
+    }
 }
 
 /// What the image's log is decoded by.

@@ -1,11 +1,13 @@
-//! What the hub and the sensor agree on: [Modbus RTU](modbus), and the sensor's address and registers. And what the [flaky sensor](sensor)
-//! is like, wherever it is played: by the host in real time, or by an image in [virtual time](endurance).
+//! What the images and those whom the host program plays agree on: the hub and its sensor, [Modbus RTU](modbus) and the sensor's address and
+//! registers; a device and its server, the [uplink]. And what the [flaky sensor](sensor) is like, wherever it is played: by the host in real
+//! time, or by an image in [virtual time](endurance).
 
 #![no_std]
 
 pub mod endurance;
 pub mod modbus;
 pub mod sensor;
+pub mod uplink;
 
 /// The sensor's address on the bus.
 pub const DEVICE: u8 = 17;
