@@ -12,6 +12,8 @@ use critical_section::Mutex;
 
 pub use cortex_m_rt::entry;
 
+#[cfg(feature = "lm3s6965")]
+use crate::ethernet;
 use crate::{chip, clock, exit, exit_code, interrupt, interrupt_executor, uart};
 
 /// A whole number, so that the time needs no 64-bit division, which takes 400 instructions on a Cortex-M0.
@@ -184,6 +186,13 @@ pub(crate) fn unmask_uart() {
     unsafe { NVIC::unmask(Line(chip::uart::INTERRUPT)) };
 }
 
+/// Lets the Ethernet interrupt.
+#[cfg(feature = "lm3s6965")]
+pub(crate) fn unmask_ethernet() {
+    // SAFETY: no critical section relies on this interrupt being masked.
+    unsafe { NVIC::unmask(Line(chip::ethernet::INTERRUPT)) };
+}
+
 /// Priorities, where a greater number is a lower one. Those not set are 0: the timer's and the UART's. A Cortex-M0
 /// has the upper two bits.
 const LOW: u8 = 0x80;
@@ -260,10 +269,14 @@ unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
 /// Every interrupt without a vector of its own, also the UART's.
 #[exception]
 unsafe fn DefaultHandler(number: i16) {
-    if u16::try_from(number) == Ok(chip::uart::INTERRUPT) {
-        uart::on_interrupt();
-    } else if u16::try_from(number) != Ok(chip::SPARE_INTERRUPT) || !interrupt::on_alarm() {
-        defmt::error!("unexpected interrupt {=i16}", number);
-        exit(exit_code::FAULT)
+    match u16::try_from(number) {
+        Ok(chip::uart::INTERRUPT) => uart::on_interrupt(),
+        #[cfg(feature = "lm3s6965")]
+        Ok(chip::ethernet::INTERRUPT) => ethernet::on_interrupt(),
+        Ok(chip::SPARE_INTERRUPT) if interrupt::on_alarm() => {}
+        _ => {
+            defmt::error!("unexpected interrupt {=i16}", number);
+            exit(exit_code::FAULT)
+        }
     }
 }

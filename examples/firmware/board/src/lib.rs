@@ -9,7 +9,7 @@
 //! An image gets embassy's clock, an [executor that sleeps](run), a [`Uart`], a [`Watchdog`], a [`ResetWatchdog`] and memory that a reset
 //! [leaves alone](retained!). It logs by defmt through semihosting, or
 //! writes [`Text`] there, and its [exit code](exit) is the emulator's. An image without tasks can measure what code costs by a [`Gauge`],
-//! or have an [`interrupt`](fn@interrupt) of its own.
+//! or have an [`interrupt`](fn@interrupt) of its own. `lm3s6965` has Ethernet besides.
 //!
 //! An image may have tasks of two priorities: those of an [`interrupt_executor`](fn@interrupt_executor) preempt those
 //! of [`run`]. Above both are the interrupts: the clock's, the UART's, and an [`alarm`] of the image's own.
@@ -28,6 +28,8 @@ compile_error!("choose one board only: `lm3s6965`, `microbit` or `virt`");
 
 mod clock;
 mod cost;
+#[cfg(feature = "lm3s6965")]
+mod ethernet;
 mod executor;
 mod fault;
 mod host;
@@ -59,6 +61,8 @@ mod chip;
 
 pub use arch::{entry, reset};
 pub use cost::Gauge;
+#[cfg(feature = "lm3s6965")]
+pub use ethernet::{Ethernet, Received, ToSend};
 pub use executor::{asleep, run};
 pub use host::{argument, exit, exit_code};
 pub use interrupt::{alarm, interrupt};

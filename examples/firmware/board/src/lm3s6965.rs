@@ -93,3 +93,84 @@ pub(crate) mod uart {
         sent
     }
 }
+
+/// The Ethernet controller. Its FIFOs hold whole frames, which pass a word at a time.
+pub(crate) mod ethernet {
+    use crate::register::Register;
+
+    pub(crate) const INTERRUPT: u16 = 42;
+    /// The length of the longest frame, without its checksum.
+    pub(crate) const LONGEST: usize = 1_514;
+
+    /// Reading it tells which interrupts are pending, writing it ends them.
+    const PENDING: Register = Register::at(0x4004_8000);
+    const INTERRUPT_MASK: Register = Register::at(0x4004_8004);
+    const RECEIVE_CONTROL: Register = Register::at(0x4004_8008);
+    const TRANSMIT_CONTROL: Register = Register::at(0x4004_800C);
+    const DATA: Register = Register::at(0x4004_8010);
+    const ADDRESS: [Register; 2] = [Register::at(0x4004_8014), Register::at(0x4004_8018)];
+    const RECEIVED_FRAMES: Register = Register::at(0x4004_8034);
+    const TRANSMIT: Register = Register::at(0x4004_8038);
+
+    const RECEIVED: u32 = 1;
+    const SENT: u32 = 1 << 2;
+    const ENABLED: u32 = 1;
+    const EMPTY_RECEIVE_FIFO: u32 = 1 << 4;
+    const PAD: u32 = 1 << 1;
+    const CHECKSUM: u32 = 1 << 2;
+    const COUNT: u32 = 0x3F;
+
+    /// What a received frame's length counts besides the frame: itself and the checksum.
+    const AROUND: usize = 2 + 4;
+    /// What the length of a frame to send doesn't count: two addresses and the type.
+    const HEADER: usize = 14;
+
+    pub(crate) fn start([a, b, c, d, e, f]: [u8; 6]) {
+        ADDRESS[0].write(u32::from_le_bytes([a, b, c, d]));
+        ADDRESS[1].write(u32::from_le_bytes([e, f, 0, 0]));
+        RECEIVE_CONTROL.write(EMPTY_RECEIVE_FIFO);
+        RECEIVE_CONTROL.write(ENABLED);
+        TRANSMIT_CONTROL.write(ENABLED | PAD | CHECKSUM);
+        INTERRUPT_MASK.write(RECEIVED | SENT);
+    }
+
+    pub(crate) fn acknowledge_interrupts() {
+        PENDING.write(PENDING.read());
+    }
+
+    pub(crate) fn has_received() -> bool {
+        RECEIVED_FRAMES.read() & COUNT != 0
+    }
+
+    /// Takes the next frame, of which there must be one, and returns its length. What is longer than `frame` is cut.
+    pub(crate) fn receive(frame: &mut [u8; LONGEST]) -> usize {
+        let [low, high, first @ ..] = DATA.read().to_le_bytes();
+        let len = usize::from(u16::from_le_bytes([low, high]));
+        let words = len.div_ceil(4).saturating_sub(1);
+        let bytes = first.into_iter().chain((0..words).flat_map(|_| DATA.read().to_le_bytes()));
+        let mut places = frame.iter_mut();
+        // All of it, so that the next word begins the next frame.
+        bytes.for_each(|byte| {
+            if let Some(place) = places.next() {
+                *place = byte;
+            }
+        });
+        len.saturating_sub(AROUND).min(LONGEST)
+    }
+
+    /// Whether a frame is on its way out.
+    pub(crate) fn is_sending() -> bool {
+        TRANSMIT.read() & 1 != 0
+    }
+
+    /// Starts to send a frame; the one before it must have left.
+    pub(crate) fn send(frame: &[u8]) {
+        let len = u16::try_from(frame.len().saturating_sub(HEADER)).unwrap_or(u16::MAX);
+        let mut bytes = len.to_le_bytes().into_iter().chain(frame.iter().copied());
+        while let Some(byte) = bytes.next() {
+            let mut next = || bytes.next().unwrap_or_default();
+            DATA.write(u32::from_le_bytes([byte, next(), next(), next()]));
+        }
+        TRANSMIT.write(1);
+    }
+}
