@@ -23,7 +23,8 @@ use server::{Server, Summary};
 /// Run an image in QEMU, print its log or its text, and end with its exit code.
 #[derive(Debug, Parser)]
 #[command(
-    after_help = "Exit status: the image's own; 2 for a bad argument, 123 where the server's books don't agree with it, 124 for a run over its limit, 125 when the emulator failed."
+    after_help = "Exit status: the image's own; 2 for a bad argument, 123 where the server's books don't agree with it, \
+                  124 for a run over its limit, 125 when the emulator failed."
 )]
 struct Args {
     /// The chip it was built for.

@@ -38,7 +38,8 @@ impl Port {
     /// One that the system chooses.
     fn choose() -> anyhow::Result<Self> {
         let bound = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-        // It never listens. So the system lets another socket share the port, if that one is willing too, as std's listeners are.
+        // It never listens. So the system lets another socket share the port, if that one is willing too, as std's
+        // listeners are.
         sockopt::set_socket_reuseaddr(&bound, true)?;
         bind(&bound, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
         match SocketAddr::try_from(getsockname(&bound)?) {
@@ -136,24 +137,27 @@ impl Play {
     }
 
     fn accept(&mut self) -> io::Result<()> {
-        let Some(listener) = &self.listener else { return Ok(()) };
-        match listener.accept() {
-            Ok((stream, _)) => {
-                let connection = Connection::new(stream)?;
-                // Or with the request that comes over it.
-                if self.phases.conduct() == Conduct::Reset && self.phases.is_other_time() {
-                    self.phases.meet();
-                    connection.reset();
-                } else {
-                    self.connection = Some(connection);
-                }
-                Ok(())
+        // Of several, the device has given up all but the newest.
+        let mut newest = None;
+        while let Some(listener) = &self.listener {
+            match listener.accept() {
+                Ok((stream, _)) => newest = Some(stream),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                // It was gone before it was accepted.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) => return Err(error),
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            // It was gone before it was accepted.
-            Err(error) if error.kind() == ErrorKind::ConnectionAborted => Ok(()),
-            Err(error) => Err(error),
         }
+        let Some(stream) = newest else { return Ok(()) };
+        let connection = Connection::new(stream)?;
+        // Or with the request that comes over it.
+        if self.phases.conduct() == Conduct::Reset && self.phases.is_other_time() {
+            self.phases.meet();
+            connection.reset();
+        } else {
+            self.connection = Some(connection);
+        }
+        Ok(())
     }
 
     fn serve(&mut self, frame: &[u8]) {
@@ -249,7 +253,8 @@ impl Connection {
             Err(_) => return Received::End,
         }
         let Some((before, rest)) = self.received.split_first_chunk::<LENGTH>() else { return Received::Nothing };
-        let Some(length) = uplink::length(*before) else { return Received::End };
+        // Where that is no length, it is no request either.
+        let Some(length) = uplink::length(*before) else { return Received::Frame(Vec::new()) };
         let Some(frame) = rest.get(..length).map(<[u8]>::to_vec) else { return Received::Nothing };
         self.received.drain(..LENGTH + length);
         Received::Frame(frame)

@@ -1,7 +1,8 @@
 //! The uplink: how a device hands its readings to a server over TCP.
 //!
-//! A frame is its length, a kind, and a body; numbers are in network order. Each reading has a sequence number. The server acknowledges what
-//! it has taken, so a reading whose acknowledgement got lost arrives twice, and the number tells that it is the same one.
+//! A frame is its length, a kind, and a body; numbers are in network order. Each reading has a sequence number. The
+//! server acknowledges what it has taken, so a reading whose acknowledgement got lost arrives twice, and the number
+//! tells that it is the same one.
 
 use core::time::Duration;
 

@@ -103,7 +103,7 @@ impl Health {
             self.fell,
             self.lowest,
             self.rose,
-            self.longest_rise.as_micros() as u64
+            u64::try_from(self.longest_rise.as_micros()).unwrap_or(u64::MAX)
         );
     }
 }

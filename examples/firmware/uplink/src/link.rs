@@ -37,8 +37,8 @@ impl Link {
         Self { socket, server }
     }
 
-    /// Sends a request and awaits the reply to it, over a connection that is made if need be. It waits as long as the server takes: the
-    /// limit is the caller's.
+    /// Sends a request and awaits the reply to it, over a connection that is made if need be. It waits as long as the
+    /// server takes: the limit is the caller's.
     ///
     /// # Cancel safety
     ///

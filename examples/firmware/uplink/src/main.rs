@@ -1,9 +1,9 @@
-//! A device that takes readings and hands them to a server over TCP. The server is anything but reliable, and no reading is lost that the
-//! device believes to have handed over.
+//! A device that takes readings and hands them to a server over TCP. The server is anything but reliable, and no
+//! reading is lost that the device believes to have handed over.
 //!
-//! The network is the board's Ethernet; the server is played by the host program. Two tasks want the one connection, each call of theirs
-//! through the [policies]; what the device still promises follows from the [level](health) of degradation, and what it can't hand over it
-//! [keeps](store) as long as there is room.
+//! The network is the board's Ethernet; the server is played by the host program. Two tasks want the one connection,
+//! each call of theirs through the [policies]; what the device still promises follows from the [level](health) of
+//! degradation, and what it can't hand over it [keeps](store) as long as there is room.
 
 #![no_std]
 #![no_main]
@@ -165,8 +165,11 @@ async fn deliver(device: &'static Device) {
 #[embassy_executor::task]
 async fn attend(device: &'static Device) {
     let mut ticker = Ticker::every(ATTEND);
-    while !device.is_over.get() {
+    loop {
         ticker.next().await;
+        if device.is_over.get() {
+            break;
+        }
         device.hand_over(&Batch::default()).await;
     }
 }

@@ -33,7 +33,8 @@ static SERVER: CircuitBreaker<ConsecutiveFailures, &Watch> = CircuitBreaker::wit
     &WATCH,
 );
 
-/// A connection that broke is worth another try, soon at first. All devices lose their server at once, and shall not come back at once.
+/// A connection that broke is worth another try, soon at first. All devices lose their server at once, and shall not
+/// come back at once.
 static RETRY: RetryPolicy = RetryPolicy::new(valid!(
     retry::Config::new()
         .with_max_attempts(3)
@@ -156,8 +157,8 @@ pub(crate) struct Breaking {
 impl Breaking {
     /// How many probes there may have been: between two rounds of them lies an open period.
     pub(crate) fn most_probes(&self) -> u64 {
-        let open_for = embassy_time::Duration::from_millis(LEFT_ALONE.as_millis() as u64);
-        self.lasted.as_ticks() / open_for.as_ticks() * u64::from(PROBES)
+        let open_for = u64::try_from(LEFT_ALONE.as_micros()).unwrap_or(u64::MAX);
+        self.lasted.as_micros() / open_for * u64::from(PROBES)
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) struct Batch {
 #[derive(Debug)]
 pub(crate) struct Store {
     kept: Deque<[u8; 2], KEPT>,
+    taken: u32,
     /// The sequence number of the oldest one that is kept.
     oldest: u32,
     dropped: u32,
@@ -26,7 +27,7 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) const fn new() -> Self {
-        Self { kept: Deque::new(), oldest: 0, dropped: 0, acknowledged: Set::new(), repeated: 0 }
+        Self { kept: Deque::new(), taken: 0, oldest: 0, dropped: 0, acknowledged: Set::new(), repeated: 0 }
     }
 
     /// Keeps a reading, if need be in place of the oldest one.
@@ -37,6 +38,7 @@ impl Store {
         }
         // There is room now.
         let _ = self.kept.push_back(reading.to_be_bytes());
+        self.taken += 1;
     }
 
     fn forget_oldest(&mut self) {
@@ -70,7 +72,7 @@ impl Store {
 
     /// All readings that there were.
     pub(crate) fn taken(&self) -> u32 {
-        self.oldest + self.kept.iter().map(|_| 1).sum::<u32>()
+        self.taken
     }
 
     pub(crate) fn dropped(&self) -> u32 {
@@ -83,11 +85,11 @@ impl Store {
     }
 
     pub(crate) fn books(&self) -> Books {
-        Books { taken: self.taken(), acknowledged: self.acknowledged }
+        Books { taken: self.taken, acknowledged: self.acknowledged }
     }
 
     /// Whether each reading was either handed over or dropped.
     pub(crate) fn adds_up(&self) -> bool {
-        self.is_empty() && self.taken() == self.acknowledged.len() + self.dropped
+        self.is_empty() && self.taken == self.acknowledged.len() + self.dropped
     }
 }

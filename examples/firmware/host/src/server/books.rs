@@ -108,8 +108,13 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Stay { phase, lasted, met } in &self.stays {
-            writeln!(f, "server: {} for {:.1} s, {met} calls", phase.name, lasted.as_secs_f64())?;
+        for stay in &self.stays {
+            let Stay { phase, lasted, met } = stay;
+            write!(f, "server: {} for {:.1} s, {met} calls", phase.name, lasted.as_secs_f64())?;
+            match stay.most() {
+                Some(most) => writeln!(f, " of {most} at most")?,
+                None => writeln!(f)?,
+            }
         }
         let Ledger { arrived, again, acknowledged, confirmed, recovered, device, .. } = &self.ledger;
         write!(
@@ -133,7 +138,8 @@ impl fmt::Display for Summary {
 mod tests {
     use super::*;
 
-    /// Of six readings the last one was dropped. The third was acknowledged, and the device doesn't know; it came again.
+    /// Of six readings the last one was dropped. The third was acknowledged, and the device doesn't know; it came
+    /// again.
     fn right() -> (Ledger, Books) {
         let mut ledger = Ledger { lowest_level: 2, recovered: Some(RECOVERY), ..Ledger::default() };
         ledger.take(0, 3);

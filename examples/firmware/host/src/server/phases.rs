@@ -1,5 +1,5 @@
-//! What the server does, and for how long. A phase ends when it has lasted long enough and the device has met it often enough, so a slow
-//! machine makes the run longer and not different.
+//! What the server does, and for how long. A phase ends when it has lasted long enough and the device has met it often
+//! enough, so a slow machine makes the run longer and not different.
 
 use std::time::{Duration, Instant};
 
@@ -25,9 +25,9 @@ pub(crate) enum Conduct {
 }
 
 impl Conduct {
-    /// Whether every attempt fails.
+    /// Whether every attempt fails, and the server sees it.
     fn is_failure(self) -> bool {
-        matches!(self, Self::Reset | Self::Silent | Self::Refuse)
+        matches!(self, Self::Reset | Self::Silent)
     }
 }
 
@@ -70,8 +70,8 @@ pub(crate) struct Stay {
 }
 
 impl Stay {
-    /// How often a device may meet a phase in which every attempt fails: until its breaker opens, and then once in a while. It may be on its
-    /// way when the phase begins.
+    /// How often a device may meet a phase in which every attempt fails: until its breaker opens, and then once in a
+    /// while. It may be on its way when the phase begins.
     pub(crate) fn most(&self) -> Option<u32> {
         let periods = self.lasted.as_millis() / LEFT_ALONE.as_millis();
         self.phase
