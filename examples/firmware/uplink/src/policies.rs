@@ -58,6 +58,8 @@ pub(crate) struct Attempts {
     pub(crate) cut: u32,
     pub(crate) unexpected: u32,
     pub(crate) shared: u32,
+    /// Those that were answered after others of the same call had failed.
+    pub(crate) rescued: u32,
     /// Those that were let through while the breaker was not closed.
     pub(crate) probes: u32,
 }
@@ -103,10 +105,10 @@ impl Server {
             .with_breaker(&SERVER)
             .with_attempt_timeout(PATIENCE)
             .on(self.device);
-        pipeline.call(async |_| self.attempt(request).await).await
+        pipeline.call(async |attempt| self.attempt(attempt.number(), request).await).await
     }
 
-    async fn attempt(&self, request: &Request<'_>) -> Result<Reply, LinkError> {
+    async fn attempt(&self, number: u32, request: &Request<'_>) -> Result<Reply, LinkError> {
         self.note(|attempts| {
             attempts.begun += 1;
             attempts.probes += u32::from(SERVER.state() != StateKind::Closed);
@@ -116,7 +118,10 @@ impl Server {
             // The bulkhead's one permit is the right to be here: this would be a permit given twice.
             Err(_) => Err(LinkError::Shared),
         };
-        self.note(|attempts| attempts.count(&result));
+        self.note(|attempts| {
+            attempts.count(&result);
+            attempts.rescued += u32::from(number > 1 && result.is_ok());
+        });
         result
     }
 

@@ -21,18 +21,20 @@ pub(crate) mod exit_code {
     pub(crate) const LOST: u8 = 13;
     /// One of the server's faults was not met, or no reading had to be dropped: this run has shown nothing.
     pub(crate) const NO_FAULT: u8 = 14;
+    /// No call was rescued by a retry, although the server failed every other time.
+    pub(crate) const NO_RETRY: u8 = 15;
     /// The breaker never opened, or did not close again.
-    pub(crate) const BREAKER: u8 = 15;
+    pub(crate) const BREAKER: u8 = 16;
     /// The server was called more often than the breaker allows while it isn't closed.
-    pub(crate) const NOT_LEFT_ALONE: u8 = 16;
+    pub(crate) const NOT_LEFT_ALONE: u8 = 17;
     /// The device was never down to its minimum, or did not come back to full service.
-    pub(crate) const LEVEL: u8 = 17;
+    pub(crate) const LEVEL: u8 = 18;
     /// It came back, and took too long.
-    pub(crate) const RECOVERY: u8 = 18;
+    pub(crate) const RECOVERY: u8 = 19;
     /// A permit is missing, or a connection is still there.
-    pub(crate) const NOT_AT_REST: u8 = 19;
+    pub(crate) const NOT_AT_REST: u8 = 20;
     /// Two tasks had the connection at once.
-    pub(crate) const SHARED: u8 = 20;
+    pub(crate) const SHARED: u8 = 21;
 }
 
 /// Counts the calls of one run by how they ended.
@@ -75,6 +77,7 @@ impl Tally {
             attempts.cut,
             attempts.timed_out()
         );
+        defmt::info!("{=u32} calls were rescued by a retry", attempts.rescued);
         let breaking = policies::breaking();
         defmt::info!(
             "the breaker opened {=u32} times and closed {=u32} times; {=u32} probes, of {=u64} at most",
@@ -106,6 +109,8 @@ impl Tally {
             exit_code::SHARED
         } else if faults.contains(&0) || store.dropped() == 0 {
             exit_code::NO_FAULT
+        } else if attempts.rescued == 0 {
+            exit_code::NO_RETRY
         } else if breaking.opened == 0 || breaking.closed == 0 || !policies::is_trusted() {
             exit_code::BREAKER
         } else if u64::from(attempts.probes) > breaking.most_probes() {
