@@ -388,9 +388,21 @@ where
     /// The task is alive: its next deadline counts from now. A deadline that it has missed is told first, even if nobody else noticed.
     pub fn check_in(&self, clock: &impl Clock) {
         let now = clock.now();
-        for change in self.supervisor.cell.update(|tasks| tasks.check_in(self.place, now)).into_iter().flatten() {
-            self.supervisor.tell(&change);
+        let (back, missed) = self.supervisor.cell.update(|tasks| tasks.check_in(self.place, now));
+        if back {
+            self.come_back(missed, now);
         }
+    }
+
+    // Apart, so that what happens most often needs little of the stack.
+    #[inline(never)]
+    fn come_back(&self, missed: Option<Instant>, now: Instant) {
+        let task = self.supervisor.cell.read(|tasks| tasks.entries.get(self.place).copied());
+        let Some(entry) = task else { return };
+        if let Some(deadline) = missed {
+            self.supervisor.tell(&entry.change(true, deadline));
+        }
+        self.supervisor.tell(&entry.change(false, now));
     }
 }
 
@@ -412,8 +424,8 @@ struct Entry {
 }
 
 impl Entry {
-    const fn change(&self, at: Instant) -> TaskChange {
-        TaskChange { task: self.name, critical: self.task.critical, stalled: self.stalled, at }
+    const fn change(&self, stalled: bool, at: Instant) -> TaskChange {
+        TaskChange { task: self.name, critical: self.task.critical, stalled, at }
     }
 
     /// Whether its deadline has passed, and nobody has noticed so far.
@@ -443,18 +455,13 @@ impl<const N: usize> Tasks<N> {
         Some(self.entries.len().saturating_sub(1))
     }
 
-    fn check_in(&mut self, place: usize, now: Instant) -> [Option<TaskChange>; 2] {
-        let Some(entry) = self.entries.get_mut(place) else { return [None; 2] };
-        let missed = entry.has_missed(now).then(|| {
-            entry.stalled = true;
-            entry.change(entry.due)
-        });
-        let back = entry.stalled.then(|| {
-            entry.stalled = false;
-            entry.change(now)
-        });
-        entry.due = now.after(entry.task.deadline);
-        [missed, back]
+    /// Whether the task was stalled until now, and which deadline it has missed that nobody has noticed.
+    fn check_in(&mut self, place: usize, now: Instant) -> (bool, Option<Instant>) {
+        let Some(entry) = self.entries.get_mut(place) else { return (false, None) };
+        let missed = entry.has_missed(now).then_some(entry.due);
+        let back = entry.stalled || missed.is_some();
+        (entry.stalled, entry.due) = (false, now.after(entry.task.deadline));
+        (back, missed)
     }
 
     /// The earliest deadline that has been missed.
@@ -462,7 +469,7 @@ impl<const N: usize> Tasks<N> {
         let missed = self.entries.iter_mut().filter(|entry| entry.has_missed(now));
         let entry = missed.min_by_key(|entry| entry.due)?;
         entry.stalled = true;
-        Some(entry.change(entry.due))
+        Some(entry.change(true, entry.due))
     }
 
     fn next_deadline(&self) -> Option<Instant> {

@@ -7,6 +7,8 @@
 #![no_std]
 #![no_main]
 
+mod rest;
+
 use core::fmt::{self, Display, Write};
 use core::future::ready;
 use core::hint::black_box;
@@ -262,6 +264,7 @@ fn measure() -> fmt::Result {
     subject.condition("rate", HALF)?;
     subject.condition("meter", TEN_A_MINUTE)?;
     subject.retry()?;
+    subject.rest()?;
     text.flush()
 }
 
