@@ -1,6 +1,7 @@
 //! Cortex-M: what the cores have in common, whatever chip they are in.
 
 use core::cell::Cell;
+use core::hint::black_box;
 
 use ::cortex_m::interrupt::InterruptNumber;
 use ::cortex_m::peripheral::scb::SystemHandler;
@@ -16,77 +17,91 @@ pub use cortex_m_rt::entry;
 use crate::ethernet;
 use crate::{chip, clock, exit, exit_code, interrupt, interrupt_executor, uart};
 
-/// A whole number, so that the time needs no 64-bit division, which takes 400 instructions on a Cortex-M0.
-const CYCLES_PER_TICK: u32 = chip::CORE_HZ / 1_000_000;
-const _: () = assert!(chip::CORE_HZ.is_multiple_of(1_000_000));
+type Counter = ticks::Counter<{ chip::CORE_HZ }, { clock::HZ }>;
 
-/// `SysTick` counts down, in 24 bits.
+/// `SysTick` counts down, in 24 bits: its longest period, in cycles.
 const COUNTS: u32 = 1 << 24;
-/// The longest period, in ticks.
-const LONGEST: u32 = COUNTS / CYCLES_PER_TICK;
 /// QEMU stretches timer periods below 10 µs.
-const SHORTEST: u32 = 10;
+const SHORTEST: u32 = chip::CORE_HZ / 100_000;
 
-/// The time in microseconds, on the core's own timer and without a periodic tick: `SysTick` interrupts when the alarm is due, or once per
-/// 2²⁴ cycles.
+/// A counter of ticks, of 32 bits, on the core's own timer and without a periodic tick: `SysTick` interrupts when the alarm is due, or once
+/// per 2²⁴ cycles.
+///
+/// To set an alarm restarts `SysTick`, and some instructions pass between its last reading and that: the counter loses these.
 pub(crate) struct Timer {
-    /// The time when the running period began: whole ticks, and the cycles beyond them.
-    ticks: u64,
-    cycles: u32,
+    /// When the running period began.
+    began: Counter,
     /// The length of the running period, in cycles.
     period: u32,
 }
 
 impl Timer {
     pub(crate) const fn new() -> Self {
-        Self { ticks: 0, cycles: 0, period: 1 }
+        Self { began: Counter::new(0), period: COUNTS }
     }
 
-    /// Starts at zero.
-    pub(crate) fn start(&mut self) {
+    /// Starts the counter at `ticks`.
+    pub(crate) fn start(&mut self, ticks: u32) {
+        self.began = Counter::new(ticks);
         let mut timer = systick();
         timer.set_clock_source(SystClkSource::Core);
         timer.enable_interrupt();
-        self.start_period(LONGEST * CYCLES_PER_TICK);
+        start_period(self.period);
+        timer.enable_counter();
+        await_reload();
+        SCB::clear_pendst();
     }
 
-    pub(crate) fn now(&self) -> u64 {
-        self.ticks + u64::from(self.elapsed() / CYCLES_PER_TICK)
+    /// The counter.
+    pub(crate) fn now(&self) -> u32 {
+        self.began.after(self.elapsed()).ticks()
     }
 
-    /// Interrupts at `alarm`, or earlier.
-    pub(crate) fn set_alarm(&mut self, alarm: u64) {
-        let ticks = u32::try_from(alarm.saturating_sub(self.now())).unwrap_or(LONGEST).clamp(SHORTEST, LONGEST);
+    /// Interrupts when the counter gets to `alarm`, or earlier; at once if it has been there in the last half of its range.
+    pub(crate) fn set_alarm(&mut self, alarm: u32) {
+        let asked = self.elapsed();
+        // No division between the last reading and the restart, on either side of them.
+        let until = black_box(self.began.after(asked).cycles_until(alarm));
         let elapsed = self.elapsed();
-        self.ticks += u64::from(elapsed / CYCLES_PER_TICK);
-        self.cycles = elapsed % CYCLES_PER_TICK;
-        self.start_period(ticks * CYCLES_PER_TICK);
+        let period = until.saturating_sub(elapsed - asked).clamp(SHORTEST, COUNTS);
+        start_period(period);
+        self.began = self.began.after(black_box(elapsed));
+        self.period = period;
+        await_reload();
+        // A wrap of the period before: it is in what has elapsed.
+        SCB::clear_pendst();
     }
 
     /// The wrap that brought us here is no longer pending, so it has to be counted.
     pub(crate) fn on_interrupt(&mut self) {
-        self.cycles += self.period;
+        self.began = self.began.after(self.period);
+        await_reload();
     }
 
-    /// Cycles since [`ticks`](Self::ticks).
+    /// Cycles since the running period [began](Self::began).
     fn elapsed(&self) -> u32 {
         let before = SYST::get_current();
         // A wrap between the two reads shows up here; one already seen by the handler does not.
-        let (periods, left) = if SCB::is_pendst_pending() { (2, SYST::get_current()) } else { (1, before) };
-        self.cycles + periods * self.period - 1 - left
+        match (SCB::is_pendst_pending(), SYST::get_current()) {
+            (false, _) => self.period - before,
+            // The counter stays at zero for the first cycle.
+            (true, 0) => self.period,
+            (true, left) => 2 * self.period - left,
+        }
     }
+}
 
-    fn start_period(&mut self, period: u32) {
-        self.period = period;
-        let mut timer = systick();
-        timer.set_reload(period - 1);
-        timer.clear_current();
-        // A wrap of the period before: it has been counted by now.
-        SCB::clear_pendst();
-        timer.enable_counter();
-        // The counter takes the new value at its next cycle; until then it would read as the end of the period.
-        while SYST::get_current() == 0 {}
-    }
+/// Ends the running period, and lets one of so many cycles begin.
+#[inline(always)]
+fn start_period(cycles: u32) {
+    let mut timer = systick();
+    timer.set_reload(cycles - 1);
+    timer.clear_current();
+}
+
+/// At the beginning of a period the counter stays at zero for a cycle, which reads as the end of the period.
+fn await_reload() {
+    while SYST::get_current() == 0 {}
 }
 
 /// The core's timer.

@@ -1,4 +1,4 @@
-//! embassy's clock on the core's own timer, without a periodic tick. Under QEMU's instruction counter every run is the same to the byte. In
+//! embassy's clock on the core's own timer, without a periodic tick: all that the timer gives is a counter of ticks of 32 bits. Under QEMU's instruction counter every run is the same to the byte. In
 //! real time a Cortex-M's clock stands still while the host doesn't let QEMU run, as soon as that takes more than the running period.
 
 use core::cell::RefCell;
@@ -7,33 +7,48 @@ use core::task::Waker;
 use critical_section::{CriticalSection, Mutex};
 use embassy_time_driver::{Driver, TICK_HZ, time_driver_impl};
 use embassy_time_queue_utils::Queue;
+use ticks::Extended;
 
 use crate::arch::{self, Timer};
 use crate::{interrupt, watchdog};
 
-const _: () = assert!(TICK_HZ == 1_000_000, "the timers count microseconds");
+/// Ticks a second.
+#[expect(clippy::cast_possible_truncation, reason = "the rates that there are features for fit")]
+pub(crate) const HZ: u32 = TICK_HZ as u32;
 
 struct Clock {
     timer: Timer,
+    time: Extended<32>,
     queue: Queue,
 }
 
 impl Clock {
+    fn now(&self) -> u64 {
+        self.time.at(self.timer.now())
+    }
+
     /// Wakes who is due, and sets the next alarm.
+    #[expect(clippy::cast_possible_truncation, reason = "the alarm is set by the counter's 32 bits")]
     fn proceed(&mut self, cs: CriticalSection<'_>) {
-        let alarm = self.queue.next_expiration(self.timer.now()).min(watchdog::due(cs)).min(interrupt::due(cs));
-        self.timer.set_alarm(alarm);
+        let now = self.time.look(self.timer.now());
+        let alarm = self.queue.next_expiration(now).min(watchdog::due(cs)).min(interrupt::due(cs));
+        // A far one in parts, so that no wrap goes unseen.
+        self.timer.set_alarm(alarm.clamp(now, now + Extended::<32>::HALF - 1) as u32);
     }
 }
 
 struct TimerDriver(Mutex<RefCell<Clock>>);
 
 time_driver_impl!(static DRIVER: TimerDriver =
-    TimerDriver(Mutex::new(RefCell::new(Clock { timer: Timer::new(), queue: Queue::new() }))));
+TimerDriver(Mutex::new(RefCell::new(Clock {
+    timer: Timer::new(),
+    time: Extended::new(0),
+    queue: Queue::new(),
+}))));
 
 impl Driver for TimerDriver {
     fn now(&self) -> u64 {
-        critical_section::with(|cs| self.0.borrow_ref(cs).timer.now())
+        critical_section::with(|cs| self.0.borrow_ref(cs).now())
     }
 
     fn schedule_wake(&self, at: u64, waker: &Waker) {
@@ -46,9 +61,13 @@ impl Driver for TimerDriver {
     }
 }
 
-/// Starts the clock at zero.
-pub(crate) fn start() {
-    critical_section::with(|cs| DRIVER.0.borrow_ref_mut(cs).timer.start());
+/// Starts the clock at a time.
+pub(crate) fn start(ticks: u32) {
+    critical_section::with(|cs| {
+        let mut clock = DRIVER.0.borrow_ref_mut(cs);
+        clock.timer.start(ticks);
+        clock.time = Extended::new(ticks.into());
+    });
 }
 
 /// Takes a changed [`watchdog::due`] into account.
@@ -65,9 +84,9 @@ pub(crate) fn on_interrupt() {
         let mut clock = DRIVER.0.borrow_ref_mut(cs);
         clock.timer.on_interrupt();
         // Before the next alarm is set, or it would be this one again.
-        let alarm = interrupt::take_due(cs, || clock.timer.now());
+        let alarm = interrupt::take_due(cs, || clock.now());
         clock.proceed(cs);
-        let now = clock.timer.now();
+        let now = clock.now();
         // The watchdog's last words carry a timestamp.
         drop(clock);
         watchdog::check(cs, now);

@@ -39,11 +39,20 @@ fn pend(context: *mut ()) {
 ///
 /// When called twice.
 pub fn run(init: impl FnOnce(Spawner)) -> ! {
+    run_from(0, init)
+}
+
+/// [`run`], with a clock that starts as if so many ticks had passed already.
+///
+/// # Panics
+///
+/// When called twice.
+pub fn run_from(ticks: u32, init: impl FnOnce(Spawner)) -> ! {
     static EXECUTOR: StaticCell<raw::Executor> = StaticCell::new();
 
     paint_stack();
     chip::start();
-    clock::start();
+    clock::start(ticks);
     let executor = EXECUTOR.init(raw::Executor::new(ptr::null_mut()));
     init(executor.spawner());
     loop {

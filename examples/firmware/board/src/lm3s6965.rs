@@ -49,6 +49,28 @@ pub(crate) mod watchdog {
     }
 }
 
+/// The watchdog timer once more, as a counter, in images in which it is no watchdog.
+pub(crate) mod reference {
+    use crate::register::Register;
+
+    pub(crate) const HZ: u32 = super::CORE_HZ;
+
+    const LOAD: Register = Register::at(0x4000_0000);
+    const VALUE: Register = Register::at(0x4000_0004);
+    const CONTROL: Register = Register::at(0x4000_0008);
+
+    const ENABLED: u32 = 1;
+
+    pub(crate) fn start() {
+        LOAD.write(u32::MAX);
+        CONTROL.write(ENABLED);
+    }
+
+    pub(crate) fn read() -> u32 {
+        u32::MAX - VALUE.read()
+    }
+}
+
 /// The PL011 UART. Without its FIFOs there is one interrupt per byte, sent or received.
 pub(crate) mod uart {
     use crate::register::Register;

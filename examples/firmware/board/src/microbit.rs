@@ -11,6 +11,32 @@ pub(crate) fn start() {}
 /// The emulator has none.
 pub(crate) use crate::watchdog::software as watchdog;
 
+/// The nRF51's first timer, of 32 bits at full speed.
+pub(crate) mod reference {
+    use crate::register::Register;
+
+    pub(crate) const HZ: u32 = super::CORE_HZ;
+
+    const START: Register = Register::at(0x4000_8000);
+    const CAPTURE: Register = Register::at(0x4000_8040);
+    const WIDTH: Register = Register::at(0x4000_8508);
+    const PRESCALER: Register = Register::at(0x4000_8510);
+    const CAPTURED: Register = Register::at(0x4000_8540);
+
+    const BITS_32: u32 = 3;
+
+    pub(crate) fn start() {
+        WIDTH.write(BITS_32);
+        PRESCALER.write(0);
+        START.write(1);
+    }
+
+    pub(crate) fn read() -> u32 {
+        CAPTURE.write(1);
+        CAPTURED.read()
+    }
+}
+
 /// The nRF51 UART: events instead of flags, one byte each.
 pub(crate) mod uart {
     use crate::register::Register;

@@ -14,10 +14,10 @@ pub use riscv_rt::entry;
 use crate::register::Register;
 use crate::{chip, clock, exit, exit_code, interrupt, interrupt_executor, uart};
 
-/// The machine's timer counts at 10 MHz.
-const COUNTS_PER_TICK: u32 = chip::TIMER_HZ / 1_000_000;
-/// An alarm comes at the latest then, in ticks: counts since the one before fit 32 bits.
-const LONGEST: u32 = 1 << 24;
+type Counter = ticks::Counter<{ chip::TIMER_HZ }, { clock::HZ }>;
+
+/// An alarm comes at the latest then, in counts: those since the one before fit 32 bits, also when it is late.
+const LONGEST: u32 = u32::MAX / 2;
 
 const COUNT: [Register; 2] = [Register::at(0x0200_BFF8), Register::at(0x0200_BFFC)];
 const COMPARE: [Register; 2] = [Register::at(0x0200_4000), Register::at(0x0200_4004)];
@@ -40,44 +40,44 @@ fn interrupt_at(count: u64) {
     COMPARE[1].write((count >> 32) as u32);
 }
 
-/// The time in microseconds.
+/// A counter of ticks, of 32 bits.
 pub(crate) struct Timer {
-    /// A time, and the count that it belongs to: so that what has passed since takes no 64-bit division.
-    ticks: u64,
+    /// What it was, and the machine's count that it belongs to: so that what has passed since takes no 64-bit division.
+    seen: Counter,
     count: u64,
 }
 
 impl Timer {
     pub(crate) const fn new() -> Self {
-        Self { ticks: 0, count: 0 }
+        Self { seen: Counter::new(0), count: 0 }
     }
 
-    /// Starts at zero.
-    pub(crate) fn start(&mut self) {
-        self.count = count();
-        self.set_alarm(u64::MAX);
+    /// Starts the counter at `ticks`.
+    pub(crate) fn start(&mut self, ticks: u32) {
+        *self = Self { seen: Counter::new(ticks), count: count() };
+        interrupt_at(self.count + u64::from(LONGEST));
         start_timer_interrupt();
     }
 
-    pub(crate) fn now(&self) -> u64 {
-        self.ticks + u64::from(self.elapsed())
+    /// The counter.
+    pub(crate) fn now(&self) -> u32 {
+        self.seen.after(self.elapsed()).ticks()
     }
 
-    /// Interrupts at `alarm`, or earlier.
-    pub(crate) fn set_alarm(&mut self, alarm: u64) {
+    /// Interrupts when the counter gets to `alarm`, or earlier; at once if it has been there in the last half of its range.
+    pub(crate) fn set_alarm(&mut self, alarm: u32) {
         let elapsed = self.elapsed();
-        self.ticks += u64::from(elapsed);
-        self.count += u64::from(elapsed * COUNTS_PER_TICK);
-        let ticks = u32::try_from(alarm.saturating_sub(self.ticks)).unwrap_or(LONGEST).min(LONGEST);
-        interrupt_at(self.count + u64::from(ticks * COUNTS_PER_TICK));
+        self.seen = self.seen.after(elapsed);
+        self.count += u64::from(elapsed);
+        interrupt_at(self.count + u64::from(self.seen.cycles_until(alarm).min(LONGEST)));
     }
 
     /// The next alarm ends the interrupt.
     pub(crate) fn on_interrupt(&mut self) {}
 
-    /// Ticks since [`ticks`](Self::ticks).
+    /// Counts since [`count`](Self::count).
     fn elapsed(&self) -> u32 {
-        u32::try_from(count() - self.count).unwrap_or(u32::MAX) / COUNTS_PER_TICK
+        u32::try_from(count() - self.count).unwrap_or(u32::MAX)
     }
 }
 

@@ -1,8 +1,8 @@
-//! Text on the emulator's standard output.
+//! Text on the emulator's standard output, or its standard error.
 
 use core::fmt;
 
-use semihosting::io::{Stdout, Write, stdout};
+use semihosting::io::{Stderr, Stdout, Write, stderr, stdout};
 
 /// Each write to the host stops the emulator, so not every word is one.
 const BUFFER: usize = 256;
@@ -13,15 +13,26 @@ const BUFFER: usize = 256;
 /// [`flush`](Self::flush).
 #[derive(Debug)]
 pub struct Text {
-    stdout: Stdout,
+    stream: Stream,
     buffer: [u8; BUFFER],
     len: usize,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Output(Stdout),
+    Error(Stderr),
 }
 
 impl Text {
     /// The standard output; `None` where the host offers none.
     pub fn new() -> Option<Self> {
-        Some(Self { stdout: stdout().ok()?, buffer: [0; BUFFER], len: 0 })
+        Some(Self { stream: Stream::Output(stdout().ok()?), buffer: [0; BUFFER], len: 0 })
+    }
+
+    /// The standard error; `None` where the host offers none.
+    pub fn on_stderr() -> Option<Self> {
+        Some(Self { stream: Stream::Error(stderr().ok()?), buffer: [0; BUFFER], len: 0 })
     }
 
     /// Hands the host what is still here.
@@ -29,7 +40,11 @@ impl Text {
     /// # Errors
     /// When the host doesn't take it.
     pub fn flush(&mut self) -> fmt::Result {
-        let written = self.stdout.write_all(&self.buffer[..self.len]);
+        let text = &self.buffer[..self.len];
+        let written = match &mut self.stream {
+            Stream::Output(stdout) => stdout.write_all(text),
+            Stream::Error(stderr) => stderr.write_all(text),
+        };
         self.len = 0;
         written.map_err(|_| fmt::Error)
     }

@@ -1,0 +1,95 @@
+//! From a counter that wraps to time that doesn't.
+
+/// The time in 64 bits, of which the hardware counts only the lower `BITS`.
+///
+/// It knows the time of its last look, and takes the counter for what has passed since. So it may see a wrap before, at or after any other
+/// event, and late; only it has to look at least once per range of the counter.
+#[derive(Clone, Copy, Debug)]
+pub struct Extended<const BITS: u32> {
+    seen: u64,
+}
+
+impl<const BITS: u32> Extended<BITS> {
+    const MASK: u64 = u64::MAX >> (u64::BITS - BITS);
+    /// Whoever sets an alarm no further ahead than this, and looks when it comes, has another half of the range to be late.
+    pub const HALF: u64 = 1 << (BITS - 1);
+
+    /// At a time that is known.
+    pub const fn new(time: u64) -> Self {
+        Self { seen: time }
+    }
+
+    /// The time, at which the counter reads `counter`.
+    pub const fn at(self, counter: u32) -> u64 {
+        self.seen + ((counter as u64).wrapping_sub(self.seen) & Self::MASK)
+    }
+
+    /// The time, as [`at`](Self::at) has it, from now on the one of the last look.
+    pub const fn look(&mut self, counter: u32) -> u64 {
+        self.seen = self.at(counter);
+        self.seen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the hardware shows of a time.
+    fn counter<const BITS: u32>(time: u64) -> u32 {
+        u32::try_from(time % (1 << BITS)).expect("cut to its bits")
+    }
+
+    /// Every place in three ranges for the last look, and each time from there on until a range has passed.
+    fn agrees<const BITS: u32>(beginning: u64) {
+        let range = 1 << BITS;
+        for seen in beginning..beginning + 3 * range {
+            let known = Extended::<BITS>::new(seen);
+            for time in seen..seen + range {
+                assert_eq!(known.at(counter::<BITS>(time)), time, "{BITS} bits, last seen at {seen}");
+            }
+            assert_eq!(known.at(counter::<BITS>(seen + range)), seen, "the control: a whole range later is too late");
+        }
+    }
+
+    #[test]
+    fn a_counter_is_extended_wherever_the_wrap_falls_and_however_late_it_is_seen() {
+        for beginning in [0, (1 << 32) - 1_000, (1 << 40) - 5] {
+            agrees::<1>(beginning);
+            agrees::<2>(beginning);
+            agrees::<3>(beginning);
+            agrees::<8>(beginning);
+        }
+    }
+
+    #[test]
+    fn all_widths_of_real_chips_are_extended_around_their_wraps() {
+        fn around<const BITS: u32>() {
+            let range = 1 << BITS;
+            for wrap in [range, 7 * range, range << 20] {
+                for seen in [wrap - range + 1, wrap - range / 2, wrap - 1, wrap, wrap + 1] {
+                    for time in [seen, seen + 1, seen + range / 2 - 1, seen + range / 2, seen + range - 1] {
+                        assert_eq!(Extended::<BITS>::new(seen).at(counter::<BITS>(time)), time, "{BITS} bits");
+                    }
+                }
+            }
+        }
+        around::<16>();
+        around::<24>();
+        around::<32>();
+    }
+
+    #[test]
+    fn looks_that_are_half_a_range_and_some_lateness_apart_never_lose_a_wrap() {
+        let mut extended = Extended::<8>::new(0);
+        let (mut time, mut step) = (0_u64, 1_u32);
+        for _ in 0..100_000 {
+            step = step.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            // An alarm at most half a range ahead, which is served up to almost half a range late.
+            time += u64::from(step >> 24) % Extended::<8>::HALF + u64::from(step >> 16) % Extended::<8>::HALF;
+            assert_eq!(extended.at(counter::<8>(time)), time);
+            assert_eq!(extended.look(counter::<8>(time)), time);
+        }
+        assert!(time >> 8 > 10_000, "that many wraps");
+    }
+}
