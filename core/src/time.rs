@@ -119,6 +119,8 @@ pub(crate) const fn is_step_back(nanos: u64) -> bool {
 /// callers who have already read theirs.
 pub trait Clock {
     /// The time now. It should not go back; where it does, spans count as zero and nothing else happens.
+    ///
+    /// A counter of fewer than 64 bits goes back by its whole range when it wraps, and has to be extended.
     fn now(&self) -> Instant;
 }
 

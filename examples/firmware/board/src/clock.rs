@@ -1,5 +1,9 @@
-//! embassy's clock on the core's own timer, without a periodic tick: all that the timer gives is a counter of ticks of 32 bits. Under QEMU's instruction counter every run is the same to the byte. In
-//! real time a Cortex-M's clock stands still while the host doesn't let QEMU run, as soon as that takes more than the running period.
+//! embassy's clock on the core's own timer, without a periodic tick, at a rate that a feature chooses. Of the timer it takes a counter of
+//! ticks of 32 bits, as many chips have one in hardware, and extends it.
+//!
+//! Under QEMU's instruction counter every run is the same to the byte. There a Cortex-M's sleep takes the emulator twice as long as `SysTick`
+//! tells: the timer's reload, when the alarm is due, makes it skip the next period too, before the core wakes. In real time a Cortex-M's
+//! clock stands still while the host doesn't let QEMU run, as soon as that takes more than the running period.
 
 use core::cell::RefCell;
 use core::task::Waker;

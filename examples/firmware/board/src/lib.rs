@@ -6,8 +6,8 @@
 //! | `lm3s6965` | `lm3s6965evb` | Cortex-M3, or an M4F or M33 in its place | 20 MHz | 256 KiB | 64 KiB | PL011 |
 //! | `virt` | `virt` | RISC-V, RV32IMC: no compare-and-swap | timer 10 MHz | 512 KiB | 64 KiB | 16550 |
 //!
-//! An image gets embassy's clock, an [executor that sleeps](run), a [`Uart`], a [`Watchdog`], a [`ResetWatchdog`] and memory that a reset
-//! [leaves alone](retained!). It logs by defmt through semihosting, or
+//! An image gets embassy's clock, of 1 MHz unless the feature `tick-1khz` or `tick-32khz` is chosen, an [executor that sleeps](run), a
+//! [`Uart`], a [`Watchdog`], a [`ResetWatchdog`] and memory that a reset [leaves alone](retained!). It logs by defmt through semihosting, or
 //! writes [`Text`] there, and its [exit code](exit) is the emulator's. An image without tasks can measure what code costs by a [`Gauge`],
 //! or have an [`interrupt`](fn@interrupt) of its own. `lm3s6965` has Ethernet besides.
 //!
