@@ -2,7 +2,8 @@
 
 use crate::chip::reference;
 
-/// A counter of the chip's that the [clock](crate::run) knows nothing of, and that is never set: what passes by the clock has to pass by this one.
+/// A counter of the chip's that the [clock](crate::run) knows nothing of, and that is never set: what passes by the
+/// clock while the core is awake has to pass by this one.
 #[derive(Debug)]
 pub struct Reference {
     before: u32,

@@ -55,7 +55,7 @@ pub(crate) fn spawn(spawner: Spawner, start: embassy_time::Instant) -> Result<()
     Ok(())
 }
 
-/// The last millisecond before, or the last tick where that is longer.
+/// Until a millisecond before, in whole ticks.
 async fn almost(due: Instant) {
     let before = 1_000_000_000 / TICK_HZ * (TICK_HZ / 1_000);
     EXECUTOR.sleep_until(Instant::from_nanos(due.as_nanos().saturating_sub(before))).await;
@@ -251,7 +251,7 @@ pub(crate) const AWAKE: Range<u64> = 2_875..5_125;
 
 /// Keeps the core awake, and has the second counter check the clock meanwhile.
 ///
-/// Not while it sleeps: there the emulator skips `SysTick`'s next period too, and that of a clock which knows nothing of it.
+/// Not while it sleeps: then the emulator lets more time pass than `SysTick` tells, which is no fault of the clock's (see `board`'s clock).
 #[embassy_executor::task]
 async fn insomnia(start: Start) {
     let begins = start.0.saturating_add(ms(AWAKE.start));
