@@ -15,6 +15,15 @@ pub trait Fresh {
     const FRESH: Self;
 }
 
+macro_rules! fresh_tuples {
+    ($($($part:ident)+,)+) => {
+        $(impl<$($part: Fresh),+> Fresh for ($($part,)+) {
+            const FRESH: Self = ($($part::FRESH,)+);
+        })+
+    };
+}
+fresh_tuples!(A B, A B C, A B C D,);
+
 /// A place for a state that several callers share.
 pub trait StateCell<S> {
     /// A cell that holds the fresh state.

@@ -9,7 +9,8 @@
 //! 2. **Cell** ([`cell`]): where the value lives and how callers share it: [`cell::StateCell`], one method of which has to be written. A [`cell::CellKind`] chooses it.
 //! 3. **Policy**: configuration plus cell, with `&self` methods written once for every kind of cell: [`circuit_breaker`],
 //!    [`retry`] with [`backoff`] and [`budget`], [`timeout`], [`hedge`], [`bulkhead`] and [`adaptive`] limits, [`rate_limiter`],
-//!    [`throttle`], [`degradation`], [`fallback`] and [`last_good`]; and [`chaos`], to put them to the test.
+//!    [`throttle`], [`degradation`], [`fallback`] and [`last_good`]; a [`supervisor`] of tasks, for a watchdog, with [`boot_loop`] and what is
+//!    [`retained`] over resets; and [`chaos`], to put them to the test.
 //!
 //! Above them, the [`pipeline`] composes policies around an operation into one future, polled in the caller's task and
 //! driven by a [`Clock`] and an [`Executor`].

@@ -41,6 +41,8 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use crate::cell::Fresh;
+
 /// A value that can be kept over a reset, word by word.
 ///
 /// ```
@@ -54,7 +56,6 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 ///
 /// impl Retain for Uptime {
 ///     type Memory = <(u32, u64) as Retain>::Memory;
-///     const BLANK: Self::Memory = <(u32, u64)>::BLANK;
 ///
 ///     fn write(self, memory: &Self::Memory, writer: &mut Writer) {
 ///         (self.boots, self.seconds).write(memory, writer);
@@ -68,9 +69,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 /// ```
 pub trait Retain: Copy {
     /// Where it is kept: words, of which any content is valid.
-    type Memory;
-    /// Such memory for a `static`; its content is never seen.
-    const BLANK: Self::Memory;
+    type Memory: Fresh;
 
     /// Writes it there.
     fn write(self, memory: &Self::Memory, writer: &mut Writer);
@@ -87,10 +86,16 @@ pub struct Writer(Checksum);
 #[derive(Debug)]
 pub struct Reader(Checksum);
 
+impl Fresh for AtomicU32 {
+    const FRESH: Self = Self::new(0);
+}
+
+impl<T: Fresh, const N: usize> Fresh for [T; N] {
+    const FRESH: Self = [T::FRESH; N];
+}
+
 impl Retain for u32 {
     type Memory = AtomicU32;
-    #[expect(clippy::declare_interior_mutable_const, reason = "it is what statics are made of")]
-    const BLANK: AtomicU32 = AtomicU32::new(0);
 
     fn write(self, memory: &AtomicU32, Writer(checksum): &mut Writer) {
         checksum.add(self);
@@ -107,8 +112,6 @@ impl Retain for u32 {
 /// The lower half first.
 impl Retain for u64 {
     type Memory = <(u32, u32) as Retain>::Memory;
-    #[expect(clippy::declare_interior_mutable_const, reason = "it is what statics are made of")]
-    const BLANK: Self::Memory = <(u32, u32)>::BLANK;
 
     #[expect(clippy::cast_possible_truncation, reason = "the halves are meant")]
     fn write(self, memory: &Self::Memory, writer: &mut Writer) {
@@ -123,7 +126,6 @@ impl Retain for u64 {
 
 impl<T: Retain, const N: usize> Retain for [T; N] {
     type Memory = [T::Memory; N];
-    const BLANK: Self::Memory = [T::BLANK; N];
 
     fn write(self, memory: &Self::Memory, writer: &mut Writer) {
         for (value, memory) in self.into_iter().zip(memory) {
@@ -140,7 +142,6 @@ macro_rules! tuples {
     ($($part:ident $place:tt),+) => {
         impl<$($part: Retain),+> Retain for ($($part,)+) {
             type Memory = ($($part::Memory,)+);
-            const BLANK: Self::Memory = ($($part::BLANK,)+);
 
             fn write(self, memory: &Self::Memory, writer: &mut Writer) {
                 $(self.$place.write(&memory.$place, writer);)+
@@ -172,6 +173,11 @@ struct Slot<M> {
     checksum: AtomicU32,
 }
 
+/// For a `static`: the content is never seen.
+impl<M: Fresh> Fresh for Slot<M> {
+    const FRESH: Self = Self { number: Fresh::FRESH, value: M::FRESH, checksum: Fresh::FRESH };
+}
+
 impl<T: Retain, const VERSION: u32> fmt::Debug for Retained<T, VERSION> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Retained").field("version", &VERSION).field("stored", &self.latest().is_some()).finish()
@@ -192,13 +198,10 @@ impl<T: Retain, const VERSION: u32> Default for Retained<T, VERSION> {
 }
 
 impl<T: Retain, const VERSION: u32> Retained<T, VERSION> {
-    #[expect(clippy::declare_interior_mutable_const, reason = "it is what statics are made of")]
-    const BLANK: Slot<T::Memory> = Slot { number: AtomicU32::new(0), value: T::BLANK, checksum: AtomicU32::new(0) };
-
     /// Memory with nothing in it; where start-up leaves it alone, with whatever is there.
     #[must_use]
     pub const fn new() -> Self {
-        Self { slots: [Self::BLANK; 2] }
+        Self { slots: Fresh::FRESH }
     }
 
     /// The value that was stored last; none after a power loss, by another version, or where there never was one.

@@ -19,8 +19,6 @@ pub struct Saved {
 /// Four words.
 impl Retain for Saved {
     type Memory = <(u64, u64) as Retain>::Memory;
-    #[expect(clippy::declare_interior_mutable_const, reason = "it is what statics are made of")]
-    const BLANK: Self::Memory = <(u64, u64)>::BLANK;
 
     fn write(self, memory: &Self::Memory, writer: &mut Writer) {
         (self.head, self.tail).write(memory, writer);

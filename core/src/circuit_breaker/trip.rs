@@ -697,10 +697,6 @@ impl<T: Trip> Trip for OpenTime<T> {
 }
 
 /// Two meters side by side.
-impl<A: Fresh, B: Fresh> Fresh for (A, B) {
-    const FRESH: Self = (A::FRESH, B::FRESH);
-}
-
 impl<A: Meter, B: Meter> Meter for (A, B) {
     type Home = <A::Home as Home>::With<B::Home>;
 

@@ -83,6 +83,30 @@ fn a_reset_at_any_word_of_a_store_leaves_this_value_or_the_one_before() {
 }
 
 #[test]
+fn two_stores_at_once_leave_one_of_them_or_the_value_before() {
+    let memory = Memory::<1>::new();
+    memory.store(value(1));
+    memory.store(value(2));
+    let before = image(&memory);
+    let of_each = [3, 4].map(|n| {
+        fill(&memory, &before);
+        memory.store(value(n));
+        image(&memory)
+    });
+    // Both write the same words, and each keeps the last that was written.
+    let places: Vec<usize> =
+        (0..14).filter(|&place| of_each.iter().any(|image| image[place] != before[place])).collect();
+    for last in 0..1_u32 << places.len() {
+        fill(&memory, &before);
+        for (bit, &place) in places.iter().enumerate() {
+            words(&memory)[place].store(of_each[(last >> bit & 1) as usize][place], Relaxed);
+        }
+        let found = memory.load();
+        assert!([2, 3, 4].map(|n| Some(value(n))).contains(&found), "{last:b}: {found:?}");
+    }
+}
+
+#[test]
 fn garbage_is_no_value() {
     let mut rng = Rng::new(7);
     for _ in 0..20_000 {
