@@ -27,7 +27,8 @@ const SHORTEST: u32 = chip::CORE_HZ / 100_000;
 /// A counter of ticks, of 32 bits, on the core's own timer and without a periodic tick: `SysTick` interrupts when the alarm is due, or once
 /// per 2²⁴ cycles.
 ///
-/// To set an alarm restarts `SysTick`, and some instructions pass between its last reading and that: the counter loses these.
+/// To set an alarm restarts `SysTick`, and some instructions pass between its last reading and that: the counter loses these. And of two
+/// wraps within one critical section it sees one: then it steps back by a period, of 10 µs at least.
 pub(crate) struct Timer {
     /// When the running period began.
     began: Counter,
@@ -63,7 +64,7 @@ impl Timer {
         // No division between the last reading and the restart, on either side of them.
         let until = black_box(self.began.after(asked).cycles_until(alarm));
         let elapsed = self.elapsed();
-        let period = until.saturating_sub(elapsed - asked).clamp(SHORTEST, COUNTS);
+        let period = until.saturating_sub(elapsed.saturating_sub(asked)).clamp(SHORTEST, COUNTS);
         start_period(period);
         self.began = self.began.after(black_box(elapsed));
         self.period = period;

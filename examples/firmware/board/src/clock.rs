@@ -37,7 +37,7 @@ impl Clock {
         let now = self.time.look(self.timer.now());
         let alarm = self.queue.next_expiration(now).min(watchdog::due(cs)).min(interrupt::due(cs));
         // A far one in parts, so that no wrap goes unseen.
-        self.timer.set_alarm(alarm.clamp(now, now + Extended::<32>::HALF - 1) as u32);
+        self.timer.set_alarm(alarm.clamp(now, now + Extended::<32>::QUARTER) as u32);
     }
 }
 
