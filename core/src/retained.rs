@@ -227,10 +227,8 @@ impl<T: Retain, const VERSION: u32> Retained<T, VERSION> {
     fn latest(&self) -> Option<(u32, T, bool)> {
         let [first, second] = &self.slots;
         match (Self::read(first), Self::read(second)) {
-            // Half of the numbers are after any one.
-            (Some((one, _)), Some((other, value))) if other.wrapping_sub(one) <= u32::MAX / 2 => {
-                Some((other, value, false))
-            }
+            // They are written in turns, so that one is the next after the other.
+            (Some((one, _)), Some((other, value))) if other == one.wrapping_add(1) => Some((other, value, false)),
             (Some((number, value)), _) => Some((number, value, true)),
             (None, Some((number, value))) => Some((number, value, false)),
             (None, None) => None,

@@ -26,7 +26,7 @@ fn fill<const VERSION: u32>(memory: &Memory<VERSION>, image: &[u32]) {
 }
 
 fn value(n: u32) -> Value {
-    (n, [n.wrapping_mul(3), !n], u64::from(n) << 20 | 5)
+    (n, [n.wrapping_mul(3), !n], u64::from(!n) << 32 | 5)
 }
 
 #[test]
