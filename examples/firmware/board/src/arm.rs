@@ -32,18 +32,18 @@ const SHORTEST: u32 = chip::CORE_HZ / 100_000;
 pub(crate) struct Timer {
     /// When the running period began.
     began: Counter,
-    /// The length of the running period, in cycles.
+    /// The length of the running period, in cycles; zero until the counter is started.
     period: u32,
 }
 
 impl Timer {
     pub(crate) const fn new() -> Self {
-        Self { began: Counter::new(0), period: COUNTS }
+        Self { began: Counter::new(0), period: 0 }
     }
 
     /// Starts the counter at `ticks`.
     pub(crate) fn start(&mut self, ticks: u32) {
-        self.began = Counter::new(ticks);
+        (self.began, self.period) = (Counter::new(ticks), COUNTS);
         let mut timer = systick();
         timer.set_clock_source(SystClkSource::Core);
         timer.enable_interrupt();
