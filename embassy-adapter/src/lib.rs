@@ -25,6 +25,9 @@
 //!
 //! [`Embassy`] is the executor: embassy-time's clock and timers, and jitter from the device's own seed.
 //!
+//! The guide "failsoft in firmware", `examples/firmware/GUIDE.md` in the sources, goes in small steps from `cargo new` to an image that runs: with
+//! levels, a supervisor, state that survives a reset, tests on the host, and a table of what each policy costs.
+//!
 //! All of core is re-exported. The aliases here share states by critical sections, which works on any chip, also with interrupts and without
 //! compare-and-swap; [`Raw`] shares them by any [`RawMutex`](embassy_sync::blocking_mutex::raw::RawMutex) instead.
 
