@@ -64,9 +64,10 @@ struct Seen {
 /// The periods of the timer, in its cycles: the shortest is longer than any critical section.
 const SHORTEST: u32 = 1 << 13;
 const LONGER: u32 = 1 << 12;
-/// Interrupts that are seen for each instruction of the call, about, and at least.
+/// Interrupts that are seen for each instruction of the call, about; at least and, of a call that takes long, at most.
 const FOR_EACH: u32 = 4;
 const AT_LEAST: u32 = 200;
+const AT_MOST: u32 = 10_000;
 
 fn on_interrupt() -> u32 {
     let late = arch::late();
@@ -86,7 +87,7 @@ fn on_interrupt() -> u32 {
 /// How late an interrupt comes at most, in instructions.
 fn latest(prepare: &dyn Fn(), work: &mut dyn FnMut()) -> u32 {
     prepare();
-    let wanted = counted(work) * FOR_EACH + AT_LEAST;
+    let wanted = (counted(work) * FOR_EACH + AT_LEAST).min(AT_MOST);
     critical_section::with(|cs| SEEN.borrow(cs).set(Seen { interrupts: 0, latest: 0, random: 1 }));
     interrupt(on_interrupt);
     while critical_section::with(|cs| SEEN.borrow(cs).get().interrupts) < wanted {

@@ -9,7 +9,9 @@ use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
 use failsoft_embassy::cell::CellKind;
-use failsoft_embassy::circuit_breaker::{self, FailureMeter, FailureRate, Growing, State, Transition, Trip};
+use failsoft_embassy::circuit_breaker::{
+    self, CountBased, FailureMeter, FailureRate, Growing, State, TimeBased, Transition, Trip,
+};
 use failsoft_embassy::degradation::{self, Criticality, Service};
 use failsoft_embassy::{
     Backoff, Bulkhead, CircuitBreaker, Clock, Degradation, Executor, Instant, Jitter, Observer, Pipeline, Ratio,
@@ -42,6 +44,22 @@ pub const RATE: Valid<circuit_breaker::Config<FailureRate>> =
 /// A breaker that opens at [`TEN_A_MINUTE`].
 pub const METER: Valid<circuit_breaker::Config<FailureMeter>> =
     valid!(circuit_breaker::Config::new().with_trip(TEN_A_MINUTE).validate());
+
+/// Half of the last 64 calls.
+pub const OF_64: CountBased<2> = valid!(CountBased::new(Ratio::percent(50), 64));
+/// Half of the calls of the last minute.
+pub const OF_A_MINUTE: TimeBased<10> = valid!(match TimeBased::new(Ratio::percent(50), Duration::from_secs(60)) {
+    Ok(of_a_minute) => of_a_minute.with_minimum_calls(WINDOW),
+    Err(error) => Err(error),
+});
+
+/// A breaker that opens at [`OF_64`].
+pub const COUNT_WINDOW: Valid<circuit_breaker::Config<CountBased<2>>> =
+    valid!(circuit_breaker::Config::new().with_trip(OF_64).validate());
+
+/// A breaker that opens at [`OF_A_MINUTE`].
+pub const TIME_WINDOW: Valid<circuit_breaker::Config<TimeBased<10>>> =
+    valid!(circuit_breaker::Config::new().with_trip(OF_A_MINUTE).validate());
 
 /// Open periods that grow.
 pub const PERIODS: Backoff = Backoff::exponential(Duration::from_secs(1)).with_jitter(Jitter::Full);

@@ -5,18 +5,19 @@ use core::future::{Future, ready};
 use core::hint::black_box;
 use core::time::Duration;
 
-use costs::{CONSECUTIVE, SLOTS, THREE_ATTEMPTS, Tiny};
+use costs::{CONSECUTIVE, COUNT_WINDOW, EVERYTHING, Ending, SLOTS, THREE_ATTEMPTS, TIME_WINDOW, Tiny, WINDOW, call};
 use failsoft_embassy::adaptive::{self, Aimd, Gradient2};
 use failsoft_embassy::budget::{ConcurrentConfig, QuotaConfig, RetryBudget, RetryThrottleConfig, TokenConfig};
+use failsoft_embassy::cell::CellKind;
 use failsoft_embassy::chaos::{self, Fault, Hit};
-use failsoft_embassy::circuit_breaker::Saved;
+use failsoft_embassy::circuit_breaker::{Config, Saved, State, Trip};
 use failsoft_embassy::hedge::{FixedDelay, Idempotent, Quantile};
 use failsoft_embassy::retained::{Retain, Retained};
 use failsoft_embassy::supervisor::{self, Task};
 use failsoft_embassy::{
-    AdaptiveLimit, AdaptiveRate, Chaos, CircuitBreaker, ConcurrentBudget, Failure, Fallback, Hedge, Instant, LastGood,
-    Outcome, Pipeline, QuotaBudget, RateLimiter, Ratio, RetryPolicy, RetryThrottle, Supervisor, Throttle, Timeout,
-    TokenBudget, Valid, Verdict, adaptive_rate, last_good, rate_limiter, throttle, valid,
+    AdaptiveLimit, AdaptiveRate, Chaos, CircuitBreaker, ConcurrentBudget, CriticalSection, Failure, Fallback, Hedge,
+    Instant, LastGood, Outcome, Pipeline, QuotaBudget, RateLimiter, Ratio, RetryPolicy, RetryThrottle, Supervisor,
+    Throttle, Timeout, TokenBudget, Valid, Verdict, adaptive_rate, last_good, rate_limiter, throttle, valid,
 };
 
 use crate::{NAMES, NOW, SHARED, Subject};
@@ -30,7 +31,7 @@ fn answer(good: bool) -> impl Future<Output = Result<u32, u32>> {
 }
 
 /// A call through a pipeline of one layer.
-macro_rules! call {
+macro_rules! through {
     ($layer:expr, $good:expr) => {{
         let pipeline = Pipeline::new(Tiny).layer($layer);
         move || {
@@ -45,6 +46,28 @@ impl Subject<'_> {
     fn policy<P>(&mut self, policy: &'static str) -> fmt::Result {
         (self.policy, self.cell) = (policy, SHARED);
         self.figure("ram", "", size_of::<P>())
+    }
+
+    /// The calls that are most often made through a breaker whose state takes long to prepare.
+    fn large_breaker<T: Copy + Trip>(&mut self, policy: &'static str, config: Valid<Config<T>>) -> fmt::Result
+    where
+        CriticalSection: CellKind<State<T::Meter>>,
+    {
+        self.policy::<CircuitBreaker<T>>(policy)?;
+        let breaker = CircuitBreaker::<T>::new(config);
+        let breaker = black_box(&breaker);
+        let call = |ending| {
+            black_box(call(black_box(breaker), ending, black_box(NOW)));
+        };
+        let well = || {
+            breaker.reset();
+            (0..WINDOW).for_each(|_| call(Ending::Success));
+        };
+        well();
+        self.operation("closed-success", &|| {}, &mut || call(Ending::Success))?;
+        self.operation("closed-failure", &well, &mut || call(Ending::Failure))?;
+        breaker.isolate();
+        self.operation("open-rejected", &|| {}, &mut || call(Ending::Success))
     }
 
     fn limiter(&mut self) -> fmt::Result {
@@ -93,30 +116,30 @@ impl Subject<'_> {
 
     fn layers(&mut self) -> fmt::Result {
         self.policy::<Timeout>("timeout")?;
-        self.operation("call", &|| {}, &mut call!(Timeout::new(Duration::from_secs(2)), true))?;
+        self.operation("call", &|| {}, &mut through!(Timeout::new(Duration::from_secs(2)), true))?;
 
         self.policy::<RetryPolicy>("retry-layer")?;
-        self.operation("call", &|| {}, &mut call!(RetryPolicy::new(THREE_ATTEMPTS), true))?;
-        self.operation("call-that-fails", &|| {}, &mut call!(RetryPolicy::new(THREE_ATTEMPTS), false))?;
+        self.operation("call", &|| {}, &mut through!(RetryPolicy::new(THREE_ATTEMPTS), true))?;
+        self.operation("call-that-fails", &|| {}, &mut through!(RetryPolicy::new(THREE_ATTEMPTS), false))?;
 
         self.policy::<Hedge>("hedge")?;
         let hedge = Hedge::<1>::new(FixedDelay::new(Duration::from_millis(50)), Idempotent);
-        self.operation("call", &|| {}, &mut call!(&hedge, true))?;
+        self.operation("call", &|| {}, &mut through!(&hedge, true))?;
 
         self.policy::<Hedge<1, Quantile>>("hedge-quantile")?;
         let ninety_five = valid!(Quantile::new(Ratio::percent(95), Duration::from_millis(50)).validate());
         let hedge = Hedge::<1, Quantile>::new(ninety_five, Idempotent);
-        self.operation("call", &|| {}, &mut call!(&hedge, true))?;
+        self.operation("call", &|| {}, &mut through!(&hedge, true))?;
 
         self.policy::<()>("fallback")?;
         let instead = || Fallback::new(|_: Failure<u32>| Ok(7));
-        self.operation("call", &|| {}, &mut call!(instead(), true))?;
-        self.operation("call-that-fails", &|| {}, &mut call!(instead(), false))?;
+        self.operation("call", &|| {}, &mut through!(instead(), true))?;
+        self.operation("call-that-fails", &|| {}, &mut through!(instead(), false))?;
 
         self.policy::<Chaos<Fault<fn(Hit) -> u32>>>("chaos")?;
         let settings = valid!(chaos::Config::new(1).validate());
         let chaos: Chaos<Fault<fn(Hit) -> u32>> = Chaos::new(settings, Fault::new(|hit| hit.call));
-        self.operation("call", &|| {}, &mut call!(&chaos, true))
+        self.operation("call", &|| {}, &mut through!(&chaos, true))
     }
 
     fn last_good(&mut self) -> fmt::Result {
@@ -137,12 +160,12 @@ impl Subject<'_> {
         self.policy::<AdaptiveLimit<Aimd, 0>>("aimd")?;
         let limit: AdaptiveLimit<Aimd, 0> =
             AdaptiveLimit::new(valid!(adaptive::Config::new(AIMD).with_limits(1, SLOTS, 8).validate()));
-        self.operation("call", &|| {}, &mut call!(&limit, true))?;
+        self.operation("call", &|| {}, &mut through!(&limit, true))?;
 
         self.policy::<AdaptiveLimit<Gradient2, 0>>("gradient2")?;
         let limit: AdaptiveLimit<Gradient2, 0> =
             AdaptiveLimit::new(valid!(adaptive::Config::new(GRADIENT).with_limits(1, SLOTS, 8).validate()));
-        self.operation("call", &|| {}, &mut call!(&limit, true))?;
+        self.operation("call", &|| {}, &mut through!(&limit, true))?;
 
         self.policy::<AdaptiveRate>("adaptive-rate")?;
         let rate = AdaptiveRate::new(valid!(adaptive_rate::Config::new().validate()));
@@ -197,6 +220,9 @@ impl Subject<'_> {
 
     /// All of them.
     pub(crate) fn rest(&mut self) -> fmt::Result {
+        self.large_breaker("count-window", COUNT_WINDOW)?;
+        self.large_breaker("time-window", TIME_WINDOW)?;
+        self.large_breaker("everything", EVERYTHING)?;
         self.limiter()?;
         self.throttle()?;
         self.budgets()?;

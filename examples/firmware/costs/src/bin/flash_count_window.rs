@@ -4,12 +4,11 @@
 #![no_main]
 
 use core::hint::black_box;
-use costs::{Ending, call};
-use failsoft_embassy::circuit_breaker::{Config, CountBased};
-use failsoft_embassy::{CircuitBreaker, Instant, Ratio, valid};
 
-const HALF: CountBased<2> = valid!(CountBased::new(Ratio::percent(50), 64));
+use costs::{COUNT_WINDOW, Ending, call};
+use failsoft_embassy::circuit_breaker::CountBased;
+use failsoft_embassy::{CircuitBreaker, Instant};
 
-static BREAKER: CircuitBreaker<CountBased<2>> = CircuitBreaker::new(valid!(Config::new().with_trip(HALF).validate()));
+static BREAKER: CircuitBreaker<CountBased<2>> = CircuitBreaker::new(COUNT_WINDOW);
 
 costs::flash_image!(black_box(call(black_box(&BREAKER), black_box(Ending::Success), black_box(Instant::START))));

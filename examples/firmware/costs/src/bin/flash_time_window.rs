@@ -4,14 +4,11 @@
 #![no_main]
 
 use core::hint::black_box;
-use core::time::Duration;
 
-use costs::{Ending, call};
-use failsoft_embassy::circuit_breaker::{Config, TimeBased};
-use failsoft_embassy::{CircuitBreaker, Instant, Ratio, valid};
+use costs::{Ending, TIME_WINDOW, call};
+use failsoft_embassy::circuit_breaker::TimeBased;
+use failsoft_embassy::{CircuitBreaker, Instant};
 
-const HALF: TimeBased<10> = valid!(TimeBased::new(Ratio::percent(50), Duration::from_secs(60)));
-
-static BREAKER: CircuitBreaker<TimeBased<10>> = CircuitBreaker::new(valid!(Config::new().with_trip(HALF).validate()));
+static BREAKER: CircuitBreaker<TimeBased<10>> = CircuitBreaker::new(TIME_WINDOW);
 
 costs::flash_image!(black_box(call(black_box(&BREAKER), black_box(Ending::Success), black_box(Instant::START))));
