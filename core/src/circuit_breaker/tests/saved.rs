@@ -141,6 +141,23 @@ fn only_another_state_is_told_and_calls_under_way_report_too_late() {
 }
 
 #[test]
+fn a_call_under_way_is_late_also_where_nothing_else_has_changed() {
+    let after = breaker(touchy());
+    let early = after.try_acquire(at(0)).expect("closed");
+    after.restore(breaker(touchy()).save(&at(3)), &at(0));
+    early.failure();
+    assert_eq!(after.state(), StateKind::Closed, "a failure would have opened it");
+}
+
+#[test]
+fn at_the_end_of_time_a_meter_still_fits_its_bits() {
+    use crate::circuit_breaker::trip::Drained;
+    let full = (1 << Drained::BITS) - 1;
+    assert_eq!(Drained::from_bits(5).moved(Instant::START, Instant::MAX).to_bits(), full);
+    assert_eq!(Drained::from_bits(full).moved(Instant::START, at(1)).to_bits(), full);
+}
+
+#[test]
 fn averages_and_pairs_of_conditions_are_kept_too() {
     let average = AverageOfCalls::new(Ratio::percent(50), 4).expect("a good average");
     let config = Config::new().with_trip(average);
