@@ -43,7 +43,10 @@
 //! | an optional task's level | [`Degraded`](DegradationLevel::Degraded) | any | |
 //!
 //! From the moment at which a critical task should have checked in, the reset comes within a watchdog's period. A task that checks in again
-//! before that has been late, and is told as such; the device goes on.
+//! before that has been late, and is told as such; the device goes on, with a feeding within an eighth of the interval if one is overdue.
+//!
+//! Changes are told outside every lock. Where a task checks in at the very moment at which its deadline is noticed, an observer may hear of
+//! its return first; the level follows what holds in the end.
 //!
 //! # When not to use it
 //! For what takes as long as it takes, and for what nobody misses: a task that can't promise when it checks in next can't be supervised.
@@ -320,8 +323,8 @@ where
     /// Takes note of every deadline that has been missed. Early and extra calls are harmless.
     pub fn handle_timeout(&self, clock: &impl Clock) {
         let now = clock.now();
-        while let Some(change) = self.cell.update(|tasks| tasks.take_missed(now)) {
-            self.tell(&change);
+        while let Some((place, change)) = self.cell.update(|tasks| tasks.take_missed(now)) {
+            self.tell(place, &change, now);
         }
     }
 
@@ -332,22 +335,34 @@ where
     /// Dropping the future ends the feeding.
     pub async fn run<X: Executor>(&self, executor: X, mut watchdog: impl Watchdog) -> ! {
         let mut feed_at = executor.now();
+        let soon = Span::from_nanos((self.config.feed_interval.as_nanos() >> 3).max(1));
         loop {
             let now = executor.now();
             self.handle_timeout(&now);
-            if now >= feed_at {
-                if self.is_alive() {
-                    watchdog.feed();
-                }
+            if now >= feed_at && self.is_alive() {
+                watchdog.feed();
                 feed_at = now.after(self.config.feed_interval);
             }
-            executor.sleep_until(self.poll_timeout().unwrap_or(feed_at).min(feed_at)).await;
+            // Feeding that is overdue is made up for soon after the task is back.
+            let look_at = if now >= feed_at { now.after(soon) } else { feed_at };
+            executor.sleep_until(self.poll_timeout().unwrap_or(look_at).min(look_at)).await;
         }
     }
 
-    fn tell(&self, change: &TaskChange) {
-        self.levels.set_healthy(change.task, !change.stalled, change.at);
+    fn tell(&self, place: usize, change: &TaskChange, now: Instant) {
         self.observer.observe(change);
+        // Meanwhile somebody else may have told of the next change: the last word is what holds now.
+        loop {
+            let stalled = self.is_stalled(place);
+            self.levels.set_healthy(change.task, !stalled, now);
+            if self.is_stalled(place) == stalled {
+                break;
+            }
+        }
+    }
+
+    fn is_stalled(&self, place: usize) -> bool {
+        self.cell.read(|tasks| tasks.entries.get(place).is_some_and(|entry| entry.stalled))
     }
 }
 
@@ -385,7 +400,8 @@ where
     D: Levels,
     O: Observer<TaskChange>,
 {
-    /// The task is alive: its next deadline counts from now. A deadline that it has missed is told first, even if nobody else noticed.
+    /// The task is alive: its next deadline counts from now. A deadline that it has missed is told first, even if nobody else noticed; the
+    /// level does not fall for one that is over.
     pub fn check_in(&self, clock: &impl Clock) {
         let now = clock.now();
         let (back, missed) = self.supervisor.cell.update(|tasks| tasks.check_in(self.place, now));
@@ -400,9 +416,9 @@ where
         let task = self.supervisor.cell.read(|tasks| tasks.entries.get(self.place).copied());
         let Some(entry) = task else { return };
         if let Some(deadline) = missed {
-            self.supervisor.tell(&entry.change(true, deadline));
+            self.supervisor.tell(self.place, &entry.change(true, deadline), now);
         }
-        self.supervisor.tell(&entry.change(false, now));
+        self.supervisor.tell(self.place, &entry.change(false, now), now);
     }
 }
 
@@ -465,11 +481,11 @@ impl<const N: usize> Tasks<N> {
     }
 
     /// The earliest deadline that has been missed.
-    fn take_missed(&mut self, now: Instant) -> Option<TaskChange> {
-        let missed = self.entries.iter_mut().filter(|entry| entry.has_missed(now));
-        let entry = missed.min_by_key(|entry| entry.due)?;
+    fn take_missed(&mut self, now: Instant) -> Option<(usize, TaskChange)> {
+        let missed = self.entries.iter_mut().enumerate().filter(|(_, entry)| entry.has_missed(now));
+        let (place, entry) = missed.min_by_key(|(_, entry)| entry.due)?;
         entry.stalled = true;
-        Some(entry.change(true, entry.due))
+        Some((place, entry.change(true, entry.due)))
     }
 
     fn next_deadline(&self) -> Option<Instant> {

@@ -179,8 +179,14 @@ impl<K: CellKind<Tokens>> TokenBudget<K> {
     /// Goes on with no more than so many retries: the [`balance`](Self::balance) from before a [reset](crate::retained). What was
     /// deposited then is not deposited again, so there may be fewer.
     pub fn restore(&self, balance: u32, clock: &impl Clock) {
-        let now = clock.now();
-        self.try_withdraw(self.balance(&now).saturating_sub(balance), &now);
+        let (kept, slice, now) = (i64::from(balance).saturating_mul(RETRY), self.config.slice(), clock.now());
+        self.tokens.update(|tokens| {
+            tokens.advance(slice, now);
+            let there = tokens.sum(slice, now).0.saturating_add(self.config.floor());
+            if there > kept {
+                tokens.add(&Deposits(kept.saturating_sub(there)), slice, now);
+            }
+        });
     }
 }
 

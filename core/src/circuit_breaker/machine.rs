@@ -598,6 +598,11 @@ impl<M: PackedMeter> State<M> {
         now: Instant,
         told: Told<'_>,
     ) {
+        if by.stamp.phase() == Phase::HALF_OPEN {
+            // Anew, by the settings in force: what its probes have said may not fit them.
+            self.reopened = by.reopened;
+            return self.pass(Phase::HALF_OPEN, now, Span::ZERO, config, told);
+        }
         let (from, counts) = (self.kind(), self.counts(config, None));
         let generation = self.stamp.generation().wrapping_add(1) % GENERATIONS;
         *self = Self { stamp: Stamp::new(by.stamp.phase(), generation), ..by };

@@ -44,11 +44,12 @@ where
         Saved { head, tail }
     }
 
-    /// Goes on as the breaker that was saved, with what was left of its times; the time in between is not known, and counts as none. Calls
-    /// that were under way there have ended without a report, and those under way here report too late. If that leads to another
-    /// state, it is told.
+    /// Goes on as the breaker that was saved, with what was left of its times; the time in between is not known, and counts as none. A
+    /// half-open one begins anew with its probes. Calls that were under way there have ended without a report, and those under way here
+    /// report too late. If that leads to another state, it is told.
     ///
-    /// A breaker of another trip condition has no use for it: that is another [version](crate::retained) of what is kept.
+    /// A breaker whose trip condition is another, or has other settings, has no use for it: that is another [version](crate::retained) of
+    /// what is kept.
     pub fn restore(&self, saved: Saved, clock: &impl Clock) {
         let now = clock.now();
         let saved = State::unpack(saved.head, saved.tail).moved(Instant::START, now);

@@ -121,8 +121,9 @@ fn the_watchdog_is_fed_at_its_interval_while_all_critical_tasks_are_alive() {
         (&rig).sleep_until(at(470)).await;
     };
     rig.run(until(feeding, work));
-    // Also the display's deadline and the control's have woken it, at 30 and 320 ms: that is no time to feed.
-    assert_eq!(fed, [0, 50, 100, 150, 200, 250, 300, 400, 450]);
+    // Also the display's deadline and the control's have woken it, at 30 and 320 ms: that is no time to feed. When the control is
+    // back, it is high time.
+    assert_eq!(fed, [0, 50, 100, 150, 200, 250, 300, 393, 443]);
     assert_eq!(told(&changes), [("display", true, at(30)), ("control", true, at(320)), ("control", false, at(390))]);
 }
 
@@ -139,6 +140,24 @@ fn an_executor_that_stalls_does_not_feed_and_then_feeds_once() {
     };
     rig.run(until(feeding, work));
     assert_eq!(fed, [0, 50, 600, 650, 700]);
+}
+
+#[test]
+fn a_task_that_is_back_as_its_deadline_is_noticed_leaves_the_level_as_it_was() {
+    // Whoever is told of the stall stands for a task of a higher priority, which checks in just then.
+    type Back<'a> = RefCell<Option<Supervised<'a, Local, 1, &'a Hub, &'a dyn Fn(&TaskChange)>>>;
+    let (hub, back) = (Hub::new(QUICK), Back::default());
+    let check_in = |change: &TaskChange| {
+        if change.stalled {
+            let alive = back.borrow();
+            alive.as_ref().expect("it is registered").check_in(&at(100));
+        }
+    };
+    let tasks = Supervisor::<Local, 1, &Hub, &dyn Fn(&TaskChange)>::with_observer(CONFIG, &hub, &check_in);
+    let display = tasks.register("display", Task::optional(ms(100)), &at(0)).expect("there is room");
+    back.replace(Some(display));
+    tasks.handle_timeout(&at(100));
+    assert_eq!((tasks.stalled(), hub.level(&at(100))), (None, Full));
 }
 
 #[test]

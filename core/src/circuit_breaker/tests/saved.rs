@@ -78,17 +78,18 @@ fn a_failure_meter_goes_on_draining_from_where_it_was() {
 }
 
 #[test]
-fn a_half_open_breaker_goes_on_with_what_its_probes_have_said_and_none_out() {
-    let config = touchy().with_trials(2, 2).with_probes_at_once(2).with_half_open_for(5 * SECOND);
-    let before = breaker(config);
+fn a_half_open_breaker_begins_anew_with_its_probes_by_the_settings_in_force() {
+    let settings = |trials| touchy().with_trials(trials, trials).with_half_open_for(5 * SECOND);
+    let before = breaker(settings(5).without_half_open_deadline());
     before.half_open(&at(50));
-    before.try_acquire(at(51)).expect("a probe").success();
-    let out = before.try_acquire(at(51)).expect("a probe");
-    let after = reset(config, &before, at(52), at(0));
-    forget(out);
-    let snapshot = after.snapshot(&at(0));
-    assert_eq!((snapshot.state, snapshot.probes, snapshot.until), (StateKind::HalfOpen, 0, Some(at(3))));
-    after.try_acquire(at(1)).expect("the place of the one that was out").success();
+    (0..4).for_each(|_| before.try_acquire(at(51)).expect("a probe").success());
+    forget(before.try_acquire(at(51)).expect("a probe"));
+    let after = reset(settings(2), &before, at(52), at(1));
+    let snapshot = after.snapshot(&at(1));
+    assert_eq!((snapshot.state, snapshot.probes, snapshot.until), (StateKind::HalfOpen, 0, Some(at(6))));
+    after.try_acquire(at(2)).expect("a probe").success();
+    assert_eq!(after.state(), StateKind::HalfOpen);
+    after.try_acquire(at(2)).expect("a probe").success();
     assert_eq!(after.state(), StateKind::Closed);
 }
 
