@@ -12,18 +12,13 @@ pub(crate) struct Phase {
     line: Line,
 }
 
-/// Of all kinds but doubled bytes and replies.
-const fn faults(percent: u8) -> Line {
-    Line::Faults { percent, kinds: 5 }
-}
-
 /// From good to bad and back.
 const PHASES: [Phase; 5] = [
-    Phase { name: "healthy", length: Duration::from_secs(3), line: faults(0) },
-    Phase { name: "flaky", length: Duration::from_secs(5), line: faults(30) },
+    Phase { name: "healthy", length: Duration::from_secs(3), line: Line::Faults(0) },
+    Phase { name: "flaky", length: Duration::from_secs(5), line: Line::Faults(30) },
     Phase { name: "dead", length: Duration::from_secs(4), line: Line::Dead },
-    Phase { name: "recovering", length: Duration::from_secs(3), line: faults(15) },
-    Phase { name: "healthy again", length: Duration::from_secs(3), line: faults(0) },
+    Phase { name: "recovering", length: Duration::from_secs(3), line: Line::Faults(15) },
+    Phase { name: "healthy again", length: Duration::from_secs(3), line: Line::Faults(0) },
 ];
 
 /// Where the script is.
@@ -71,7 +66,7 @@ impl Script {
 
     /// What happens to the next request.
     pub(crate) fn fate(&mut self) -> Fate {
-        self.phase.map_or(faults(0), |phase| PHASES[phase].line).fate(&mut self.rng)
+        self.phase.map_or(Line::Faults(0), |phase| PHASES[phase].line).fate(&mut self.rng)
     }
 }
 

@@ -14,7 +14,7 @@ struct Stretch {
 }
 
 const fn faults(percent: u8, requests: Range<u16>) -> Stretch {
-    Stretch { line: Line::Faults { percent, kinds: Fate::KINDS }, requests }
+    Stretch { line: Line::Faults(percent), requests }
 }
 
 /// Over and over. In all, about [`SHARE`] of the requests meet a fault.

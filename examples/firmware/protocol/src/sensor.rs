@@ -31,13 +31,8 @@ pub fn measure(request: ReadRequest, number: u32) -> Reply {
 /// How good the line is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Line {
-    /// That many of a hundred requests meet one of the first so many kinds of faults.
-    Faults {
-        /// Of a hundred requests.
-        percent: u8,
-        /// [`Fate::KINDS`], or less.
-        kinds: u8,
-    },
+    /// That many of a hundred requests meet a fault.
+    Faults(u8),
     /// No request is answered.
     Dead,
 }
@@ -47,8 +42,8 @@ impl Line {
     pub fn fate(self, rng: &mut Rng) -> Fate {
         match self {
             Self::Dead => Fate::Withhold,
-            Self::Faults { percent, kinds } if rng.u8(..100) < percent => Fate::fault(rng, kinds),
-            Self::Faults { .. } => Fate::Answer,
+            Self::Faults(percent) if rng.u8(..100) < percent => Fate::fault(rng),
+            Self::Faults(_) => Fate::Answer,
         }
     }
 }
@@ -82,11 +77,8 @@ pub enum Fate {
 }
 
 impl Fate {
-    /// How many kinds of faults a live sensor and its line have.
-    pub const KINDS: u8 = 7;
-
-    fn fault(rng: &mut Rng, kinds: u8) -> Self {
-        match rng.u8(..kinds) {
+    fn fault(rng: &mut Rng) -> Self {
+        match rng.u8(..7) {
             0 => Self::Drop,
             1 => Self::Delay(Duration::from_millis(rng.u64(40..200))),
             2 => Self::Corrupt { place: below(rng, Reply::MAX_LEN), mask: rng.u8(1..) },
@@ -220,7 +212,7 @@ mod tests {
         let mut rng = Rng::with_seed(7);
         let mut counts = Counts::default();
         for _ in 0..7_000 {
-            counts.count(Line::Faults { percent: 100, kinds: Fate::KINDS }.fate(&mut rng));
+            counts.count(Line::Faults(100).fate(&mut rng));
         }
         assert_eq!((counts.faults(), counts.requests, counts.withheld), (7_000, 7_000, 0));
         let Counts { dropped, delayed, corrupted, truncated, exceptions, stuttered, repeated, .. } = counts;
