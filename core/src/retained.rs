@@ -30,6 +30,15 @@
 //! * There are two copies, written in turns: a reset in the middle of a [`store`](Retained::store) leaves the one before.
 //! * Writes that a data cache holds back are lost with a reset: on a chip that has one, the section must not be cached.
 //!
+//! # Defaults
+//!
+//! | what | default | range | at the extremes |
+//! | --- | --- | --- | --- |
+//! | version of the layout | 1 | any | never changed: what another layout has left is taken for a value |
+//!
+//! # When not to use it
+//! For what must survive a power loss: that belongs into flash. And for what can be found out again: it may have changed meanwhile.
+//!
 //! # What can be kept
 //! Numbers, [breakers](crate::circuit_breaker::Saved), tuples and arrays of them, and whatever type of yours implements [`Retain`] by way
 //! of these.
