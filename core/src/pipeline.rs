@@ -176,6 +176,9 @@ pub trait Next<T, E, X: Executor> {
 
     /// The classifier's verdict over a result that a layer puts in place of the operation's.
     fn judge(&self, result: Result<&T, &E>) -> Verdict;
+
+    /// Whether the operation may be started once more; see [`Operation::is_repeatable`].
+    fn is_repeatable(&self) -> bool;
 }
 
 /// A policy as a part of a pipeline, for operations that return `Result<T, E>`.
@@ -308,6 +311,11 @@ impl<T, E, X: Executor, L: Layer<T, E, X>, N: Next<T, E, X>> Next<T, E, X> for T
     fn judge(&self, result: Result<&T, &E>) -> Verdict {
         self.next.judge(result)
     }
+
+    #[inline]
+    fn is_repeatable(&self) -> bool {
+        self.next.is_repeatable()
+    }
 }
 
 /// What the operation may know of the attempt it is.
@@ -379,6 +387,16 @@ pub trait Operation<T, E> {
 
     /// Starts an attempt: the future does the work, when polled.
     fn start(&mut self, attempt: Attempt) -> Self::Future;
+
+    /// Whether it may be started once more. By default it always may.
+    ///
+    /// An operation of which it turns out call by call says so here: a request that was sent, and is not idempotent or has a body that
+    /// is spent. Then no retry starts it again and no hedge starts it beside itself, whatever the verdict; a failure's
+    /// [`Stop`](crate::Stop) is `NotRetryable`. Before its first start it may: a call that was rejected has not been made.
+    #[inline]
+    fn is_repeatable(&self) -> bool {
+        true
+    }
 }
 
 impl<T, E, F, Fut> Operation<T, E> for F
@@ -437,6 +455,11 @@ where
     #[inline]
     fn judge(&self, result: Result<&T, &E>) -> Verdict {
         self.classify.classify(result)
+    }
+
+    #[inline]
+    fn is_repeatable(&self) -> bool {
+        self.operation.is_repeatable()
     }
 }
 

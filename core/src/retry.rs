@@ -36,7 +36,8 @@
 //! | budget | none | see [`budget`](crate::budget) | |
 //!
 //! # When not to use it
-//! For operations that are not idempotent: any error is retried, unless a classifier calls it permanent; and at more than one level of a call chain, since the attempts multiply.
+//! For operations that are not idempotent: any error is retried, unless a classifier calls it permanent, or the operation itself says that
+//! it [may not be repeated](crate::pipeline::Operation::is_repeatable). And at more than one level of a call chain, since the attempts multiply.
 //!
 //! # Source
 //! Brooker, "Timeouts, retries and backoff with jitter", Amazon Builders' Library; Retry-After as in RFC 9110, section 10.2.3.
@@ -322,7 +323,7 @@ impl<T, E, X: Executor, O: Observer<Retrying>, B: RetryBudget> Layer<T, E, X> fo
                 }
                 this.progress.attempt = this.progress.attempt.saturating_add(1);
             }
-            let Poll::Ready(answer) = next.poll(this.inner.as_mut(), scope.with_attempt(this.progress.attempt), cx)
+            let Poll::Ready(mut answer) = next.poll(this.inner.as_mut(), scope.with_attempt(this.progress.attempt), cx)
             else {
                 // The total time runs from here: a call that never waits needs no clock.
                 if this.deadline.is_none() && self.config.total != Span::MAX {
@@ -337,6 +338,9 @@ impl<T, E, X: Executor, O: Observer<Retrying>, B: RetryBudget> Layer<T, E, X> fo
                 }
                 self.end(this.spent, Outcome::Success);
                 return Poll::Ready(answer);
+            }
+            if !next.is_repeatable() {
+                answer.verdict = answer.verdict.with_retryable(false);
             }
             let times = (executor, scope.deadline());
             if let Some(last) = self.go_on(answer, this.progress, this.last, this.spent, this.deadline, times) {

@@ -130,8 +130,12 @@ impl<T, E, S, P, H> HedgeState<T, E, S, P, H> {
         N: Next<T, E, X>,
         H: Tries<N::State>,
     {
-        let mut place = self.project().tries.place(hedge)?;
+        let this = self.project();
+        let mut place = this.tries.place(hedge)?;
         let polled = next.poll(place.as_mut().as_pin_mut()?, scope.with_hedge(hedge), cx);
+        if !next.is_repeatable() {
+            this.progress.stop = this.progress.stop.or(Some(Stop::NotRetryable));
+        }
         if polled.is_ready() {
             place.set(None);
         }

@@ -24,6 +24,7 @@ use crate::timeout::Timeout;
 use crate::valid;
 
 mod parts;
+mod repeatable;
 
 const FALLBACK: u32 = 99;
 
