@@ -36,7 +36,13 @@ pub mod coalesce;
 #[cfg(feature = "coarse")]
 mod coarse;
 mod executor;
+#[cfg(feature = "tonic")]
+pub mod grpc;
+#[cfg(feature = "http")]
+pub mod http;
 mod mutex;
+#[cfg(feature = "reqwest")]
+pub mod reqwest;
 mod sync;
 #[cfg(feature = "tower")]
 pub mod tower;

@@ -24,15 +24,70 @@
 //! # }
 //! ```
 //!
-//! A policy alone is a pipeline of one. All services of a [`PipelineLayer`], and their clones, share its pipeline by an `Arc` or a
+//! All services of a [`PipelineLayer`], and their clones, share its pipeline by an `Arc` or a
 //! `&'static` reference: one breaker, one bulkhead for all of them. Nothing is boxed, and nothing is allocated but by the service.
+//!
+//! # A policy alone
+//! is a pipeline of one. The layers of each have a name, and are made of the policy:
+//!
+//! ```
+//! use core::time::Duration;
+//! use failsoft_tokio::tower::{BulkheadLayer, CircuitBreakerLayer, RetryLayer, TimeoutLayer};
+//! use failsoft_tokio::{Bulkhead, CircuitBreaker, RetryPolicy, Timeout, bulkhead, circuit_breaker, retry, valid};
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! let service = ServiceBuilder::new()
+//!     .layer(BulkheadLayer::of(Bulkhead::new(valid!(bulkhead::Config::new(64).validate()))))
+//!     .layer(RetryLayer::of(RetryPolicy::new(valid!(retry::Config::new().validate()))))
+//!     .layer(CircuitBreakerLayer::of(CircuitBreaker::new(valid!(circuit_breaker::Config::new().validate()))))
+//!     .layer(TimeoutLayer::of(Timeout::new(Duration::from_secs(1))))
+//!     .service_fn(async |name: &str| Ok::<_, std::io::Error>(format!("hello, {name}")));
+//!
+//! assert_eq!(service.oneshot("tower").await.ok().as_deref(), Some("hello, tower"));
+//! # }
+//! ```
+//!
+//! Several policies are better one pipeline: there the errors are of one kind (here they are nested: `Failure<Failure<…>>`, each classified
+//! by itself, so that a rejection counts as a failure for the policies around), the deadline is passed down, and the order is checked. Who
+//! wants to look at a policy later, or to change it, lays a `&'static` reference to it: [`PolicyLayer`]`<&'static CircuitBreaker>`.
 //!
 //! # What becomes of the request
 //!
 //! | constructor | request | pipeline | each attempt gets |
 //! | --- | --- | --- | --- |
-//! | [`PipelineLayer::new`] | `Clone` | any | a clone, the first one too |
+//! | [`PipelineLayer::new`] | `Clone` | any | the request, or a clone of it |
 //! | [`PipelineLayer::once`] | any | without retry and hedge, or it doesn't compile | the request itself |
+//! | [`PipelineLayer::with_requests`] | any | any | what [`Requests`] says: where it has none to send again, there is no further attempt |
+//!
+//! Feature `http` has [`HttpRequests`](crate::http::HttpRequests): what is idempotent and can be sent again is. A closure says it for a request of one's
+//! own:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use failsoft_tokio::{Pipeline, PipelineLayer, RetryPolicy, Stop, Tokio, retry, valid};
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! #[derive(Clone)]
+//! enum Order {
+//!     Read(u32),
+//!     Pay(u32),
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! let retry = RetryPolicy::new(valid!(retry::Config::new().validate()));
+//! let reads = |order: &Order| matches!(order, Order::Read(_)).then(|| order.clone());
+//! let service = ServiceBuilder::new()
+//!     .layer(PipelineLayer::with_requests(Arc::new(Pipeline::new(Tokio).layer(retry)), reads))
+//!     .service_fn(async |_: Order| Err::<(), _>("timed out"));
+//!
+//! let attempts = async |order| service.clone().oneshot(order).await.map_err(|failure| (failure.attempts, failure.stop));
+//! assert_eq!(attempts(Order::Read(7)).await, Err((3, Some(Stop::Attempts))));
+//! assert_eq!(attempts(Order::Pay(7)).await, Err((1, Some(Stop::NotRetryable))));
+//! # }
+//! ```
 //!
 //! ```compile_fail
 //! use std::sync::Arc;
@@ -90,8 +145,8 @@
 //! # When not to use it
 //! Without a stack of services: [`Pipeline::call`] needs no clone of a service, and its operation knows the attempt. With requests
 //! whose bodies are streams, retries need something that can be replayed: buffer the body, or use [`once`](PipelineLayer::once). A layer of
-//! one's own that starts what lies within it several times must have the role of a retry or a hedge: under `once`, a second attempt has
-//! no request, and waits for ever.
+//! one's own that starts what lies within it several times must ask whether it [is repeatable](failsoft_core::pipeline::Next::is_repeatable):
+//! an attempt without a request waits for ever.
 //!
 //! # Source
 //! The contract of [`tower_service::Service`], on readiness and clones above all.
@@ -102,52 +157,52 @@ use core::mem;
 use core::ops::Deref;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
+use std::sync::Arc;
 
-use failsoft_core::pipeline::{Attempt, Call, Layer, Operation, Part, Role};
-use failsoft_core::{Cause, Classify, Executor, Failure, Pipeline};
+use failsoft_core::circuit_breaker::ConsecutiveFailures;
+use failsoft_core::hedge::FixedDelay;
+use failsoft_core::pipeline::{Attempt, Bare, Call, Layer, Operation, Part, Role, Stack};
+use failsoft_core::retry::RetryPolicy;
+use failsoft_core::timeout::Timeout;
+use failsoft_core::{Cause, Classify, ErrIsFailure, Executor, Failure, Pipeline};
 use tower_service::Service;
 
-mod sealed {
-    #[expect(unnameable_types, reason = "so that nobody else implements what requires it")]
-    pub trait Sealed {}
-}
+use crate::{AdaptiveLimit, AdaptiveRate, Bulkhead, CircuitBreaker, Hedge, RateLimiter, Throttle, Tokio};
 
-/// What becomes of a request: [`Cloned`] or [`Once`].
-pub trait Requests<Req>: Copy + sealed::Sealed {
-    /// Whether there is a request for the first attempt alone.
-    const ONCE: bool;
-
-    /// The request for an attempt, out of the one that the caller gave.
-    fn next(self, given: &mut Option<Req>) -> Option<Req>;
+/// What becomes of a request: whether another one like it may be sent, for another attempt.
+///
+/// [`Cloned`] and [`Once`] are; so is any `Fn(&Req) -> Option<Req>`.
+pub trait Requests<Req> {
+    /// Another request like this one, for an attempt that may follow, or `None`, where it must not be sent a second time or can't be.
+    fn again(&self, request: &Req) -> Option<Req>;
 }
 
 /// Each attempt gets a clone of the request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Cloned;
 
-impl sealed::Sealed for Cloned {}
-
 impl<Req: Clone> Requests<Req> for Cloned {
-    const ONCE: bool = false;
-
     #[inline]
-    fn next(self, given: &mut Option<Req>) -> Option<Req> {
-        given.clone()
+    fn again(&self, request: &Req) -> Option<Req> {
+        Some(request.clone())
     }
 }
 
-/// There is one attempt, which gets the request itself.
-#[derive(Clone, Copy, Debug)]
+/// There is one attempt.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Once;
 
-impl sealed::Sealed for Once {}
-
 impl<Req> Requests<Req> for Once {
-    const ONCE: bool = true;
-
     #[inline]
-    fn next(self, given: &mut Option<Req>) -> Option<Req> {
-        given.take()
+    fn again(&self, _: &Req) -> Option<Req> {
+        None
+    }
+}
+
+impl<Req, F: Fn(&Req) -> Option<Req>> Requests<Req> for F {
+    #[inline]
+    fn again(&self, request: &Req) -> Option<Req> {
+        self(request)
     }
 }
 
@@ -159,10 +214,19 @@ pub struct PipelineLayer<H, R = Cloned> {
 }
 
 impl<H> PipelineLayer<H> {
-    /// The pipeline that `pipeline` points to, around services whose requests can be cloned: each attempt gets a clone.
+    /// The pipeline that `pipeline` points to, around services whose requests can be cloned: there is a clone for each further attempt.
     #[must_use]
     pub const fn new(pipeline: H) -> Self {
-        Self { pipeline, requests: Cloned }
+        Self::with_requests(pipeline, Cloned)
+    }
+}
+
+impl<H, R> PipelineLayer<H, R> {
+    /// The pipeline that `pipeline` points to, where `requests` says which requests may be sent again: what may not has a single attempt,
+    /// whatever the pipeline's retries and hedges would do.
+    #[must_use]
+    pub const fn with_requests(pipeline: H, requests: R) -> Self {
+        Self { pipeline, requests }
     }
 }
 
@@ -181,15 +245,71 @@ impl<H> PipelineLayer<H, Once> {
                 "a retry or a hedge takes a request for every attempt: `PipelineLayer::new` clones it"
             );
         }
-        Self { pipeline, requests: Once }
+        Self::with_requests(pipeline, Once)
     }
 }
 
-impl<S, H: Clone, R: Copy> tower_layer::Layer<S> for PipelineLayer<H, R> {
+/// A policy alone, as a layer: a pipeline of one. See the [module](self#a-policy-alone).
+pub type PolicyLayer<P, R = Once, C = ErrIsFailure> = PipelineLayer<Arc<Pipeline<Tokio, Stack<Bare, P>, C>>, R>;
+
+/// An adaptive limit alone, as a layer.
+pub type AdaptiveLimitLayer<A, O = (), C = ErrIsFailure> = PolicyLayer<AdaptiveLimit<A, O>, Once, C>;
+/// An adaptive rate alone, as a layer.
+pub type AdaptiveRateLayer<O = (), C = ErrIsFailure> = PolicyLayer<AdaptiveRate<O>, Once, C>;
+/// A bulkhead alone, as a layer.
+pub type BulkheadLayer = PolicyLayer<Bulkhead>;
+/// A circuit breaker alone, as a layer.
+pub type CircuitBreakerLayer<T = ConsecutiveFailures, O = (), C = ErrIsFailure> =
+    PolicyLayer<CircuitBreaker<T, O>, Once, C>;
+/// A hedge alone, as a layer.
+pub type HedgeLayer<const N: usize = 1, D = FixedDelay, C = ErrIsFailure> = PolicyLayer<Hedge<N, D>, Cloned, C>;
+/// A rate limiter alone, as a layer.
+pub type RateLimiterLayer = PolicyLayer<RateLimiter>;
+/// A retry alone, as a layer.
+pub type RetryLayer<C = ErrIsFailure> = PolicyLayer<RetryPolicy, Cloned, C>;
+/// A client-side throttle alone, as a layer.
+pub type ThrottleLayer<C = ErrIsFailure> = PolicyLayer<Throttle, Once, C>;
+/// A timeout alone, as a layer.
+pub type TimeoutLayer = PolicyLayer<Timeout>;
+
+impl<P: Part> PolicyLayer<P> {
+    /// This policy around services with any requests. A retry or a hedge does not compile with this: [`RetryLayer`] and [`HedgeLayer`] clone
+    /// the request.
+    #[must_use]
+    pub fn of(policy: P) -> Self {
+        Self::classified(policy, ErrIsFailure)
+    }
+}
+
+impl<P: Part, C> PolicyLayer<P, Once, C> {
+    /// This policy around services with any requests, which goes by this classifier.
+    #[must_use]
+    pub fn classified(policy: P, classify: C) -> Self {
+        Self::once(Arc::new(Pipeline::new(Tokio).layer(policy).classify(classify)))
+    }
+}
+
+impl<P: Part> PolicyLayer<P, Cloned> {
+    /// This policy around services whose requests can be cloned.
+    #[must_use]
+    pub fn of(policy: P) -> Self {
+        Self::new(Arc::new(Pipeline::new(Tokio).layer(policy)))
+    }
+}
+
+impl<P: Part, R, C> PolicyLayer<P, R, C> {
+    /// This policy, which goes by this classifier, where `requests` says which requests may be sent again.
+    #[must_use]
+    pub fn of_requests(policy: P, requests: R, classify: C) -> Self {
+        Self::with_requests(Arc::new(Pipeline::new(Tokio).layer(policy).classify(classify)), requests)
+    }
+}
+
+impl<S, H: Clone, R: Clone> tower_layer::Layer<S> for PipelineLayer<H, R> {
     type Service = PipelineService<S, H, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        PipelineService { inner, pipeline: self.pipeline.clone(), requests: self.requests }
+        PipelineService { inner, pipeline: self.pipeline.clone(), requests: self.requests.clone() }
     }
 }
 
@@ -205,7 +325,7 @@ impl<S, Req, H, R, X, L, C> Service<Req> for PipelineService<S, H, R>
 where
     S: Service<Req> + Clone,
     H: Deref<Target = Pipeline<X, L, C>> + Clone,
-    R: Requests<Req>,
+    R: Requests<Req> + Clone,
     X: Executor,
     L: Layer<S::Response, S::Error, X>,
     C: Classify<S::Response, S::Error>,
@@ -224,7 +344,7 @@ where
         // The one that was polled ready is the one to be called: a clone of it need not be.
         let next = self.inner.clone();
         let service = mem::replace(&mut self.inner, next);
-        let attempts = Attempts { service, ready: true, request: Some(request), requests: self.requests };
+        let attempts = Attempts { service, ready: true, request: Some(request), requests: self.requests.clone() };
         ResponseFuture { call: Call::of(self.pipeline.clone(), attempts) }
     }
 }
@@ -289,6 +409,7 @@ struct Attempts<S, Req, R> {
     service: S,
     // Whether the service was polled ready and has not been called since.
     ready: bool,
+    // For the next attempt, if there may be one.
     request: Option<Req>,
     requests: R,
 }
@@ -302,12 +423,18 @@ where
 
     #[inline]
     fn start(&mut self, _: Attempt) -> Self::Future {
-        match self.requests.next(&mut self.request) {
-            Some(request) if R::ONCE || mem::replace(&mut self.ready, false) => {
+        let again = self.request.as_ref().and_then(|request| self.requests.again(request));
+        match mem::replace(&mut self.request, again) {
+            Some(request) if mem::replace(&mut self.ready, false) => {
                 AttemptFuture::Called { response: self.service.call(request) }
             }
             request => AttemptFuture::Waiting { service: self.service.clone(), request },
         }
+    }
+
+    #[inline]
+    fn is_repeatable(&self) -> bool {
+        self.request.is_some()
     }
 }
 
