@@ -17,6 +17,10 @@ use failsoft_tokio::circuit_breaker::ConsecutiveFailures;
 use failsoft_tokio::fallback::Fallback;
 use failsoft_tokio::hedge::FixedDelay;
 use failsoft_tokio::pipeline::{Bare, Stack, Standard};
+use failsoft_tokio::tower::{
+    AdaptiveLimitLayer, AdaptiveRateLayer, BulkheadLayer, CircuitBreakerLayer, HedgeLayer, PolicyLayer, RateLimiterLayer,
+    RetryLayer, ThrottleLayer, TimeoutLayer,
+};
 use failsoft_tokio::{
     Backoff, Bulkhead, Cause, CircuitBreaker, Failure, Hedge, Idempotent, Jitter, Pipeline, PipelineLayer, RetryPolicy,
     Stop, Timeout, Tokio, bulkhead, circuit_breaker, retry, valid,
@@ -443,4 +447,75 @@ async fn a_task_that_calls_may_be_sent_whose_request_and_error_borrow() {
     let mut service = PipelineLayer::new(Arc::new(Pipeline::new(Tokio).layer(retry()))).layer(tower::service_fn(ask));
     let task = is_send(async move { service.ready().await?.call("").await });
     assert_eq!(task.await.unwrap_err().into_inner(), Some("empty"));
+}
+
+/// Whether a call through the layer reaches a service that is up, and then what becomes of one to a service that hangs, within a second.
+async fn alone<L>(layer: L) -> (bool, Option<bool>)
+where
+    L: Layer<Upstream>,
+    L::Service: Service<&'static str, Response = &'static str, Error = Failure<Down>>,
+{
+    let (_, up) = Upstream::new(Plan { takes: ms(5), ..Plan::new(&[Ok("up")]) });
+    let mut service = layer.layer(up);
+    let served = service.ready().await.is_ok() && service.call("a").await == Ok("up");
+    let hangs = tokio::time::timeout(ms(1_000), service.ready().await.unwrap().call("b")).await;
+    (served, hangs.ok().map(|ended| ended.is_err_and(|failure| failure.is_rejected())))
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_policy_alone_is_a_layer() {
+    use failsoft_tokio::adaptive::{self, Aimd};
+    use failsoft_tokio::{AdaptiveLimit, AdaptiveRate, RateLimiter, Throttle, adaptive_rate, rate_limiter, throttle};
+
+    let (hangs, rejects, ends) = ((true, None), (true, Some(true)), (true, Some(false)));
+    let one = valid!(bulkhead::Config::new(1).validate());
+    assert_eq!(alone(BulkheadLayer::of(Bulkhead::new(one))).await, hangs);
+    assert_eq!(alone(CircuitBreakerLayer::of(breaker())).await, hangs);
+    assert_eq!(alone(TimeoutLayer::of(Timeout::new(ms(50)))).await, ends);
+    assert_eq!(alone(RetryLayer::of(retry())).await, hangs);
+    let hedge = Hedge::new(FixedDelay::new(ms(10)), Idempotent);
+    assert_eq!(alone(HedgeLayer::<1>::of(hedge)).await, hangs);
+    let limiter = valid!(rate_limiter::Config::new(1, ms(500)).validate());
+    assert_eq!(alone(RateLimiterLayer::of(RateLimiter::new(limiter))).await, rejects);
+    let throttle = Throttle::new(valid!(throttle::Config::new().validate()));
+    assert_eq!(alone(ThrottleLayer::of(throttle)).await, hangs);
+    let limit = adaptive::Config::new(valid!(Aimd::new().validate())).validate().unwrap();
+    assert_eq!(alone(AdaptiveLimitLayer::of(AdaptiveLimit::<Aimd>::new(limit))).await, hangs);
+    let rate = valid!(adaptive_rate::Config::new().validate());
+    assert_eq!(alone(AdaptiveRateLayer::of(AdaptiveRate::new(rate))).await, hangs);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_is_laid_by_reference_can_be_looked_at() {
+    static BREAKER: CircuitBreaker = CircuitBreaker::new(valid!(circuit_breaker::Config::new().validate()));
+    let (plan, up) = Upstream::new(Plan::new(&[Ok("up")]));
+    let mut service = PolicyLayer::<_>::of(&BREAKER).layer(up);
+    BREAKER.isolate();
+    assert!(service.ready().await.unwrap().call("a").await.unwrap_err().is_rejected());
+    BREAKER.reset();
+    assert_eq!((service.ready().await.unwrap().call("b").await, plan.calls().len()), (Ok("up"), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_of_which_there_is_no_other_is_sent_once_and_rejected_as_often_as_asked() {
+    let only = |request: &&'static str| request.starts_with("get").then_some(*request);
+    let pipeline = Arc::new(Pipeline::new(Tokio).layer(retry()));
+    let (plan, down) = Upstream::new(Plan::new(&[Err(Down("down")); 4]));
+    let mut service = PipelineLayer::with_requests(pipeline, only).layer(down);
+    let mut ends = Vec::new();
+    for request in ["post it", "get it"] {
+        let failure = service.ready().await.unwrap().call(request).await.unwrap_err();
+        ends.push((failure.attempts, failure.stop));
+    }
+    assert_eq!(ends, [(1, Some(Stop::NotRetryable)), (3, Some(Stop::Attempts))]);
+    assert_eq!(plan.calls().len(), 4);
+
+    // What was rejected has not been sent: there is a request left for when the breaker lets one through.
+    let breaker = breaker();
+    breaker.open_until(failsoft_tokio::Clock::now(&Tokio).saturating_add(ms(300)));
+    let patient = RetryPolicy::new(valid!(retry::Config::new().with_max_attempts(9).with_rejections().validate()));
+    let pipeline = Arc::new(Pipeline::new(Tokio).layer(patient).layer(breaker));
+    let (plan, up) = Upstream::new(Plan::new(&[Ok("up")]));
+    let mut service = PipelineLayer::with_requests(pipeline, only).layer(up);
+    assert_eq!((service.ready().await.unwrap().call("post it").await, plan.calls().len()), (Ok("up"), 1));
 }
