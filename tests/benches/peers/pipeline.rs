@@ -2,12 +2,14 @@
 
 use core::future::{Ready, ready};
 use core::time::Duration;
+use std::sync::Arc;
 
 use execution_policy::{CircuitBreaker, ConcurrencyLimit, DefaultCore, ExecutionPolicy, ExecutionPolicyBuilder, Retry};
 use failsoft_tests::subjects::{self, work};
+use failsoft_tokio::PipelineLayer;
 use layered::{Layer as _, Service as _};
 use seatbelt::ResilienceContext;
-use tower::ServiceBuilder;
+use tower::{Layer as _, ServiceBuilder};
 use tower_resilience_bulkhead::BulkheadLayer;
 use tower_resilience_circuitbreaker::CircuitBreakerLayer;
 use tower_resilience_retry::RetryLayer;
@@ -88,6 +90,9 @@ pub(crate) fn measure(bench: &mut Bench) {
     bench.service(like("no policy at all"), || Backend);
     let ours = || subjects::pipeline(subjects::compartment(), subjects::consecutive());
     bench.shared(like(OURS), ours, |pipeline| subjects::call_pipeline(pipeline, |_| ready(work(true))));
+    bench.service(like("failsoft, the same as a layer of tower's"), || {
+        PipelineLayer::new(Arc::new(subjects::pipeline(subjects::compartment(), subjects::consecutive()))).layer(Backend)
+    });
     bench.service(like("tower, timeout + retry + limit"), tower);
     bench.shared(like("seatbelt, timeout + retry + breaker"), seatbelt, |service| {
         answer(service.execute(Ask::Succeed)).is_ok()
