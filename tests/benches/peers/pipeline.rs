@@ -9,7 +9,7 @@ use failsoft_tests::subjects::{self, work};
 use failsoft_tokio::PipelineLayer;
 use layered::{Layer as _, Service as _};
 use seatbelt::ResilienceContext;
-use tower::{Layer as _, ServiceBuilder};
+use tower::ServiceBuilder;
 use tower_resilience_bulkhead::BulkheadLayer;
 use tower_resilience_circuitbreaker::CircuitBreakerLayer;
 use tower_resilience_retry::RetryLayer;
