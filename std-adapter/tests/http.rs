@@ -21,8 +21,8 @@ use failsoft_tokio::pipeline::{Bare, Stack};
 use failsoft_tokio::reqwest::{PipelineMiddleware, failure_of};
 use failsoft_tokio::tower::{RateLimiterLayer, TimeoutLayer};
 use failsoft_tokio::{
-    Bulkhead, CircuitBreaker, Pipeline, PipelineLayer, Policy, RateLimiter, RetryPolicy, Stop, Timeout, Tokio, bulkhead,
-    circuit_breaker, rate_limiter, retry, valid,
+    Bulkhead, CircuitBreaker, Pipeline, PipelineLayer, Policy, RateLimiter, RetryPolicy, Stop, Timeout, Tokio,
+    bulkhead, circuit_breaker, rate_limiter, retry, valid,
 };
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
@@ -92,7 +92,10 @@ async fn what_is_not_idempotent_is_sent_once_unless_told_otherwise() {
         let status = request.send().await.unwrap().status();
         let seen = upstream.seen();
         assert_eq!((status == StatusCode::OK, seen.len()), (sent == 3, sent), "{method} {repeat:?}");
-        assert!(seen.iter().all(|request| request == &(method.clone(), "twelve euros".into())), "the whole of it each time");
+        assert!(
+            seen.iter().all(|request| request == &(method.clone(), "twelve euros".into())),
+            "the whole of it each time"
+        );
     }
 }
 
@@ -110,7 +113,10 @@ async fn a_body_that_cannot_be_sent_again_is_sent_once() {
     let upstream = Upstream::new([Answer::status(503), Answer::status(200)]).await;
     let body = reqwest::Body::wrap(Buffered::read(Full::<bytes::Bytes>::from("a stream"), 1).await.unwrap());
     let response = client().put(upstream.url()).body(body).send().await.unwrap();
-    assert_eq!((response.status(), upstream.seen()), (StatusCode::SERVICE_UNAVAILABLE, vec![(Method::PUT, "a stream".into())]));
+    assert_eq!(
+        (response.status(), upstream.seen()),
+        (StatusCode::SERVICE_UNAVAILABLE, vec![(Method::PUT, "a stream".into())])
+    );
 }
 
 #[tokio::test]
@@ -124,7 +130,10 @@ async fn a_refused_connection_opens_the_breaker_and_the_error_says_so() {
     let mut ends = Vec::new();
     for _ in 0..5 {
         let error = client.get(&url).send().await.unwrap_err();
-        ends.push((error.is_connect(), failure_of(&error).and_then(|failure| failure.rejected()).map(|it| it.policy())));
+        ends.push((
+            error.is_connect(),
+            failure_of(&error).and_then(|failure| failure.rejected()).map(|it| it.policy()),
+        ));
     }
     let (refused, rejected) = ((true, None), (false, Some(Policy::CircuitBreaker)));
     assert_eq!(ends, [refused, refused, refused, rejected, rejected]);
@@ -192,7 +201,6 @@ async fn an_axum_server_answers_what_it_sheds() {
         .layer(
             ServiceBuilder::new()
                 .layer(ShedLayer::new())
-
                 .layer(TimeoutLayer::of(Timeout::new(Duration::from_millis(20)))),
         );
     assert_eq!(get_of(&serve(slow).await).await, (504, None));

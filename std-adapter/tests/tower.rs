@@ -18,8 +18,8 @@ use failsoft_tokio::fallback::Fallback;
 use failsoft_tokio::hedge::FixedDelay;
 use failsoft_tokio::pipeline::{Bare, Stack, Standard};
 use failsoft_tokio::tower::{
-    AdaptiveLimitLayer, AdaptiveRateLayer, BulkheadLayer, CircuitBreakerLayer, HedgeLayer, PolicyLayer, RateLimiterLayer,
-    RetryLayer, ThrottleLayer, TimeoutLayer,
+    AdaptiveLimitLayer, AdaptiveRateLayer, BulkheadLayer, CircuitBreakerLayer, HedgeLayer, PolicyLayer,
+    RateLimiterLayer, RetryLayer, ThrottleLayer, TimeoutLayer,
 };
 use failsoft_tokio::{
     Backoff, Bulkhead, Cause, CircuitBreaker, Failure, Hedge, Idempotent, Jitter, Pipeline, PipelineLayer, RetryPolicy,

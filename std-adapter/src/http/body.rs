@@ -118,7 +118,9 @@ impl<B: Body + Unpin> Body for Buffered<B> {
         }
         if let Some(rest) = &mut self.rest {
             let whole = |mut data: B::Data| data.copy_to_bytes(data.remaining());
-            return Pin::new(rest).poll_frame(cx).map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(whole))));
+            return Pin::new(rest)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(whole))));
         }
         Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
     }
@@ -154,7 +156,8 @@ mod tests {
 
     impl Frames {
         fn new(data: &[&'static str], trailers: bool) -> Self {
-            let mut frames: VecDeque<_> = data.iter().map(|text| Frame::data(Bytes::from_static(text.as_bytes()))).collect();
+            let mut frames: VecDeque<_> =
+                data.iter().map(|text| Frame::data(Bytes::from_static(text.as_bytes()))).collect();
             frames.extend(trailers.then(|| Frame::trailers(HeaderMap::with_capacity(1))));
             Self { frames, fails: false, ready: false }
         }
@@ -164,7 +167,10 @@ mod tests {
         type Data = Bytes;
         type Error = &'static str;
 
-        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
             self.ready = !self.ready;
             if self.ready {
                 cx.waker().wake_by_ref();

@@ -106,12 +106,32 @@ mod tests {
 
     #[test]
     fn each_code_counts_as_the_table_says() {
-        let codes = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "-1", "x"];
+        let codes = [
+            "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "-1", "x",
+        ];
         let found = codes.map(|code| ends(classified(200, &[(STATUS, code)])));
         let (good, bad) = ((Success, false), (Failure, false));
         let expected = [
-            good, (Ignored, false), bad, good, bad, good, good, good, (Ignored, true), good, (Success, true), good, good, bad,
-            (Failure, true), bad, good, bad, bad, bad,
+            good,
+            (Ignored, false),
+            bad,
+            good,
+            bad,
+            good,
+            good,
+            good,
+            (Ignored, true),
+            good,
+            (Success, true),
+            good,
+            good,
+            bad,
+            (Failure, true),
+            bad,
+            good,
+            bad,
+            bad,
+            bad,
         ];
         assert_eq!(found, expected);
         assert!(classified(200, &[(STATUS, "8")]).is_throttled());
@@ -139,7 +159,10 @@ mod tests {
 
     #[test]
     fn without_a_status_it_goes_by_http() {
-        assert_eq!([200, 503, 404].map(|status| ends(classified(status, &[]))), [(Success, false), (Failure, true), (Success, false)]);
+        assert_eq!(
+            [200, 503, 404].map(|status| ends(classified(status, &[]))),
+            [(Success, false), (Failure, true), (Success, false)]
+        );
         assert_eq!(GrpcHeaders.classify(Err::<&Response<()>, _>(&())), Verdict::TRANSIENT);
     }
 }

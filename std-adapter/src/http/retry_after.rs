@@ -98,8 +98,19 @@ mod tests {
     #[test]
     fn what_is_neither_form_is_as_if_it_were_not_there() {
         for text in [
-            &b""[..], b" ", b"-1", b"+1", b"1.5", b"1s", b"soon", b"\xff\xfe", b"0x10", b"1 2", b"Sun, 06 Nov 1994",
-            b"Sun, 99 Nov 1994 08:49:37 GMT", b"Sun, 06 Nov 1994 08:49:37 CET",
+            &b""[..],
+            b" ",
+            b"-1",
+            b"+1",
+            b"1.5",
+            b"1s",
+            b"soon",
+            b"\xff\xfe",
+            b"0x10",
+            b"1 2",
+            b"Sun, 06 Nov 1994",
+            b"Sun, 99 Nov 1994 08:49:37 GMT",
+            b"Sun, 06 Nov 1994 08:49:37 CET",
         ] {
             assert_eq!(wait(&[(RETRY_AFTER, text)]), None, "{text:?}");
         }

@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn the_servers_hint_is_heeded_where_another_attempt_makes_sense() {
-        let hint = |status, wait| (verdict(status, Some(wait)).retry_after(), verdict(status, Some(wait)).is_throttled());
+        let hint =
+            |status, wait| (verdict(status, Some(wait)).retry_after(), verdict(status, Some(wait)).is_throttled());
         let two = Some(Duration::from_secs(2));
         assert_eq!([429, 503, 500, 408].map(|status| hint(status, "2")), [(two, true); 4]);
         assert_eq!([501, 200, 301, 404].map(|status| hint(status, "2")), [(None, false); 4]);

@@ -163,5 +163,8 @@ async fn a_breaker_around_the_channel_goes_by_the_headers() {
     }
     assert_eq!(ends.iter().take(3).map(Status::code).collect::<Vec<_>>(), codes);
     assert!(ends[3].message().contains("the circuit breaker is open"), "{:?}", ends[3]);
-    assert_eq!((*echo.calls.lock().unwrap(), BREAKER.try_acquire(&Tokio).err().map(|it| it.policy())), (3, Some(Policy::CircuitBreaker)));
+    assert_eq!(
+        (*echo.calls.lock().unwrap(), BREAKER.try_acquire(&Tokio).err().map(|it| it.policy())),
+        (3, Some(Policy::CircuitBreaker))
+    );
 }

@@ -91,7 +91,8 @@ pub(crate) fn measure(bench: &mut Bench) {
     let ours = || subjects::pipeline(subjects::compartment(), subjects::consecutive());
     bench.shared(like(OURS), ours, |pipeline| subjects::call_pipeline(pipeline, |_| ready(work(true))));
     bench.service(like("failsoft, the same as a layer of tower's"), || {
-        PipelineLayer::new(Arc::new(subjects::pipeline(subjects::compartment(), subjects::consecutive()))).layer(Backend)
+        PipelineLayer::new(Arc::new(subjects::pipeline(subjects::compartment(), subjects::consecutive())))
+            .layer(Backend)
     });
     bench.service(like("tower, timeout + retry + limit"), tower);
     bench.shared(like("seatbelt, timeout + retry + breaker"), seatbelt, |service| {

@@ -78,9 +78,6 @@ fn a_hedge_starts_nothing_beside_it_that_may_not_be() {
 
 #[test]
 fn what_a_hedge_did_not_start_again_no_retry_around_it_does() {
-    let layers = |_: &Rig| Stack {
-        outer: RETRY,
-        inner: Hedge::<Local, 1>::new(DELAY, Idempotent),
-    };
+    let layers = |_: &Rig| Stack { outer: RETRY, inner: Hedge::<Local, 1>::new(DELAY, Idempotent) };
     assert_eq!(run(1, &[Step::Fail], layers), (Some(Stop::NotRetryable), 1, 1));
 }
