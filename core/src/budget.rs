@@ -143,6 +143,36 @@ impl<B: RetryBudget> RetryBudget for &B {
     }
 }
 
+/// A budget that may be left out at run time: then everything is allowed.
+impl<B: RetryBudget> RetryBudget for Option<B> {
+    type Spent = Option<B::Spent>;
+
+    fn begin(&self, clock: &impl Clock) -> Self::Spent {
+        self.as_ref().map(|budget| budget.begin(clock))
+    }
+
+    fn join(&self, clock: &impl Clock) -> Self::Spent {
+        self.as_ref().map(|budget| budget.join(clock))
+    }
+
+    fn try_retry(&self, spent: &mut Self::Spent, verdict: Verdict, clock: &impl Clock) -> bool {
+        match (self, spent) {
+            (Some(budget), Some(spent)) => budget.try_retry(spent, verdict, clock),
+            _ => true,
+        }
+    }
+
+    fn end(&self, spent: Self::Spent, outcome: Outcome) {
+        if let (Some(budget), Some(spent)) = (self, spent) {
+            budget.end(spent, outcome);
+        }
+    }
+
+    fn id(&self) -> usize {
+        self.as_ref().map_or(0, RetryBudget::id)
+    }
+}
+
 /// What a call has of a budget, until it is ended: as ignored, if by nothing else than being dropped.
 pub(crate) struct Open<'b, B: RetryBudget> {
     pub(crate) budget: &'b B,

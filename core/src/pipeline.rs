@@ -26,9 +26,11 @@ use crate::failure::{Cause, Failure};
 use crate::outcome::{Classify, ErrIsFailure, Verdict};
 use crate::time::{Instant, Span};
 
+mod optional;
 pub mod order;
 mod standard;
 
+pub use optional::OptionalState;
 pub use order::{Part, Role};
 pub use standard::{Standard, StandardLayers};
 

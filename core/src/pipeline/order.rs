@@ -96,6 +96,11 @@ pub trait Part {
     /// The roles of everything in it.
     const ROLES: Roles = Roles::of(Self::ROLE);
 
+    /// Whether it is left out, and writes nothing.
+    fn is_absent(&self) -> bool {
+        Self::ROLES.is_none()
+    }
+
     /// Writes one line about itself, with its settings: `retry: 3 attempts, …`.
     ///
     /// # Errors
@@ -106,6 +111,10 @@ pub trait Part {
 impl<P: Part> Part for &P {
     const ROLE: Role = P::ROLE;
     const ROLES: Roles = P::ROLES;
+
+    fn is_absent(&self) -> bool {
+        (**self).is_absent()
+    }
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).describe(f)
@@ -126,9 +135,13 @@ impl<A: Part, B: Part> Part for Stack<A, B> {
     const ROLE: Role = Role::Other;
     const ROLES: Roles = A::ROLES.and(B::ROLES);
 
+    fn is_absent(&self) -> bool {
+        self.outer.is_absent() && self.inner.is_absent()
+    }
+
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.outer.describe(f)?;
-        if !A::ROLES.is_none() && !B::ROLES.is_none() {
+        if !self.outer.is_absent() && !self.inner.is_absent() {
             f.write_str("\n")?;
         }
         self.inner.describe(f)

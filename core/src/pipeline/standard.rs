@@ -128,6 +128,12 @@ impl<F: Part, T: Part, R: Part, L: Part, B: Part, C: Part, A: Part> Standard<F, 
             .layer(breaker)
             .layer(attempt_timeout)
     }
+
+    /// These parts as one layer, for a pipeline or a policy of one's own.
+    #[must_use]
+    pub fn layers(self) -> StandardLayers<F, T, R, L, B, C, A> {
+        self.on(()).layers
+    }
 }
 
 #[cfg(test)]
