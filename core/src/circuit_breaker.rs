@@ -407,6 +407,21 @@ pub enum StateKind {
     MetricsOnly,
 }
 
+impl StateKind {
+    /// Its name in snake case, as it stands in labels and fields of telemetry: `half_open`, say. It is kept from version to version.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+            Self::Isolated => "isolated",
+            Self::Disabled => "disabled",
+            Self::MetricsOnly => "metrics_only",
+        }
+    }
+}
+
 /// One change of state. Every change gives exactly one, after it has happened.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

@@ -25,6 +25,22 @@ pub enum Policy {
     AdaptiveRate,
 }
 
+impl Policy {
+    /// Its name in snake case, as it stands in labels and fields of telemetry: `circuit_breaker`, say. It is kept from version to version.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CircuitBreaker => "circuit_breaker",
+            Self::Bulkhead => "bulkhead",
+            Self::Degradation => "degradation",
+            Self::RateLimiter => "rate_limiter",
+            Self::AdaptiveLimit => "adaptive_limit",
+            Self::Throttle => "throttle",
+            Self::AdaptiveRate => "adaptive_rate",
+        }
+    }
+}
+
 /// Why a call was rejected.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -56,6 +72,28 @@ pub enum Reason {
     PriorityTooLow,
     /// The dependency rejects so much that this call was not even sent.
     Throttled,
+}
+
+impl Reason {
+    /// Its name in snake case, as it stands in labels and fields of telemetry: `queue_full`, say. It is kept from version to version.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::ProbesOut => "probes_out",
+            Self::Isolated => "isolated",
+            Self::Full => "full",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::TooHeavy => "too_heavy",
+            Self::LevelTooLow => "level_too_low",
+            Self::RateExceeded => "rate_exceeded",
+            Self::Evicted => "evicted",
+            Self::LimitReached => "limit_reached",
+            Self::PriorityTooLow => "priority_too_low",
+            Self::Throttled => "throttled",
+        }
+    }
 }
 
 /// A call that was not let through: who rejected it, why, and when to come back. Nothing was allocated for it.
@@ -280,9 +318,12 @@ impl<E: core::error::Error + 'static> core::error::Error for Failure<E> {
 mod tests {
     use core::error::Error;
     use std::io;
-    use std::string::ToString;
+    use std::string::{String, ToString};
 
     use super::*;
+    use crate::chaos::Kind;
+    use crate::circuit_breaker::StateKind;
+    use crate::outcome::Outcome;
 
     const REJECTED: Rejected = Rejected::new(Policy::Bulkhead, Reason::Full);
     const LATE: TimedOut = TimedOut::new(Span::from_nanos(1_000_000_000), Instant::START);
@@ -303,6 +344,38 @@ mod tests {
         assert_eq!(failure(Cause::Rejected(REJECTED), Stop::Rejected).to_string(), full, "not said twice");
         assert_eq!(Failure::<&str>::from(REJECTED).to_string(), full);
         assert_eq!(Failure::<&str>::from(LATE).to_string(), "timed out after 1s");
+    }
+
+    /// The variant's name, in snake case.
+    fn snake_case(variant: impl fmt::Debug) -> String {
+        let mut name = String::new();
+        for letter in std::format!("{variant:?}").chars().take_while(|letter| letter.is_alphabetic()) {
+            if letter.is_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.extend(letter.to_lowercase());
+        }
+        name
+    }
+
+    #[test]
+    fn names_in_telemetry_are_those_of_the_variants_in_snake_case() {
+        macro_rules! check {
+            ($($of:ident: $($variant:expr),+;)+) => {
+                $($({
+                    use $of::*;
+                    assert_eq!($variant.as_str(), snake_case($variant));
+                })+)+
+            };
+        }
+        check! {
+            Policy: CircuitBreaker, Bulkhead, Degradation, RateLimiter, AdaptiveLimit, Throttle, AdaptiveRate;
+            Reason: Open, ProbesOut, Isolated, Full, QueueFull, QueueTimeout, TooHeavy, LevelTooLow, RateExceeded, Evicted,
+                LimitReached, PriorityTooLow, Throttled;
+            StateKind: Closed, Open, HalfOpen, Isolated, Disabled, MetricsOnly;
+            Outcome: Success, Failure, Ignored;
+            Kind: Fault, Latency(Duration::ZERO), Fake, Behaviour;
+        }
     }
 
     #[test]

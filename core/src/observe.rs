@@ -7,7 +7,8 @@ use crate::outcome::Outcome;
 /// One that panics takes the call along, and is told nothing more of what that call brought about. The policy has changed by then, and
 /// nothing is held.
 ///
-/// `()` receives nothing and costs nothing. A closure or function is a sink too, so that a `static` can name one:
+/// `()` receives nothing and costs nothing. A pair of observers is one: first the first is told, then the second. A closure or function is
+/// a sink too, so that a `static` can name one:
 ///
 /// ```
 /// use failsoft_core::{cell::CriticalSection, valid, circuit_breaker::{CircuitBreaker, ConsecutiveFailures, Config, Transition}};
@@ -66,9 +67,62 @@ impl<Event, F: Fn(&Event)> Observer<Event> for F {
     }
 }
 
+impl<Event, A: Observer<Event>, B: Observer<Event>> Observer<Event> for (A, B) {
+    #[inline]
+    fn observe(&self, event: &Event) {
+        self.0.observe(event);
+        self.1.observe(event);
+    }
+
+    #[inline]
+    fn listens(&self) -> bool {
+        self.0.listens() || self.1.listens()
+    }
+
+    #[inline]
+    fn called(&self, called: Called) {
+        self.0.called(called);
+        self.1.called(called);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use core::cell::RefCell;
+    use std::vec::Vec;
+
     use super::*;
+
+    /// Writes down who was told what.
+    struct Diary<'d>(&'static str, &'d RefCell<Vec<(&'static str, u32)>>);
+
+    impl Observer<u32> for Diary<'_> {
+        fn observe(&self, event: &u32) {
+            self.1.borrow_mut().push((self.0, *event));
+        }
+
+        fn called(&self, called: Called) {
+            self.1.borrow_mut().push((self.0, if called == Called::Rejected { 100 } else { 0 }));
+        }
+    }
+
+    #[test]
+    fn of_a_pair_first_the_first_is_told_and_then_the_second_of_events_and_of_calls() {
+        let diary = RefCell::new(Vec::new());
+        let pair = (Diary("a", &diary), (Diary("b", &diary), ()));
+        pair.observe(&7);
+        pair.called(Called::Rejected);
+        assert_eq!(diary.into_inner(), [("a", 7), ("b", 7), ("a", 100), ("b", 100)]);
+    }
+
+    #[test]
+    fn a_pair_listens_if_either_does() {
+        let ear = |_: &u32| ();
+        assert!(!Observer::<u32>::listens(&((), ())));
+        assert!(Observer::<u32>::listens(&(ear, ())));
+        assert!(Observer::<u32>::listens(&((), ear)));
+        assert!(Observer::<u32>::listens(&(ear, ear)));
+    }
 
     #[test]
     fn nobody_takes_no_note_and_whoever_says_nothing_does() {

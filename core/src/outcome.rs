@@ -17,6 +17,18 @@ pub enum Outcome {
     Ignored,
 }
 
+impl Outcome {
+    /// Its name in snake case, as it stands in labels and fields of telemetry: `success`, say. It is kept from version to version.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Ignored => "ignored",
+        }
+    }
+}
+
 /// A classifier's answer: what the attempt counts as, whether another one makes sense, and when.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Verdict {

@@ -27,6 +27,19 @@ pub enum Kind {
     Behaviour,
 }
 
+impl Kind {
+    /// Its name in snake case, as it stands in labels and fields of telemetry: `latency`, say. It is kept from version to version.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fault => "fault",
+            Self::Latency(_) => "latency",
+            Self::Fake => "fake",
+            Self::Behaviour => "behaviour",
+        }
+    }
+}
+
 /// What is done to a call that is hit, where the operation returns `Result<T, E>`. Displayed with its settings: `a latency of 50ms`.
 pub trait Injection<T, E, X: Executor>: fmt::Display {
     /// Its progress.
