@@ -27,6 +27,9 @@
 //!
 //! `PipelineLayer` (feature `tower`) puts a pipeline around a service of tower's, among other layers.
 //!
+//! For those who watch: `Metered` counts calls, `Metrics` counts events and `Gauges` shows states (feature `metrics`, for Prometheus); `Traced`
+//! makes spans of calls and `Tracing` logs events (feature `tracing`, for OpenTelemetry).
+//!
 //! All of core is re-exported; the aliases here choose how states are shared: [`Atomic`] cells, without locks, where the state
 //! fits two words, and [`Locked`] ones elsewhere.
 
@@ -35,11 +38,15 @@ mod blocking;
 pub mod coalesce;
 #[cfg(feature = "coarse")]
 mod coarse;
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+mod ended;
 mod executor;
 #[cfg(feature = "tonic")]
 pub mod grpc;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod mutex;
 #[cfg(feature = "reqwest")]
 pub mod reqwest;
@@ -47,12 +54,12 @@ mod sync;
 #[cfg(feature = "tower")]
 pub mod tower;
 #[cfg(feature = "tracing")]
-mod trace;
+pub mod trace;
 mod wait;
 
 pub use failsoft_core::{
-    Cause, Classify, Clock, ConfigError, ErrIsFailure, Executor, Failure, Instant, Observer, Outcome, Pipeline, Policy,
-    Ratio, Reason, Rejected, Rng, Span, Stop, TimedOut, Valid, Verdict, compartments, valid,
+    Called, Cause, Classify, Clock, ConfigError, ErrIsFailure, Executor, Failure, Instant, Observer, Outcome, Pipeline,
+    Policy, Ratio, Reason, Rejected, Rng, Span, Stop, TimedOut, Valid, Verdict, compartments, valid,
 };
 pub use failsoft_core::{
     adaptive, adaptive_rate, backoff, boot_loop, budget, bulkhead, cell, chaos, circuit_breaker, degradation, fallback,
@@ -65,6 +72,8 @@ pub use failsoft_core::hedge::Idempotent;
 pub use failsoft_core::retry::RetryPolicy;
 pub use failsoft_core::timeout::Timeout;
 
+#[cfg(feature = "metrics")]
+pub use self::metrics::{Gauges, Metered, Metrics};
 #[cfg(feature = "tower")]
 pub use self::tower::{PipelineLayer, PipelineService};
 pub use atomic::{Atomic, AtomicCell, Swapped};
@@ -75,7 +84,7 @@ pub use coarse::CoarseClock;
 pub use executor::Tokio;
 pub use mutex::{Locked, MutexCell};
 #[cfg(feature = "tracing")]
-pub use trace::Tracing;
+pub use trace::{Traced, Tracing};
 pub use wait::{DequeLine, ThreadQueue};
 
 /// A circuit breaker shared by threads, without a lock.

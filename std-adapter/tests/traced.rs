@@ -4,18 +4,20 @@
 #![expect(clippy::unwrap_used, reason = "a test may end with a panic")]
 
 use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use std::sync::{Arc, Mutex};
 
 use failsoft_tokio::adaptive::Aimd;
 use failsoft_tokio::chaos::{self, Fault, Latency};
-use failsoft_tokio::circuit_breaker::ConsecutiveFailures;
+use failsoft_tokio::circuit_breaker::{ConsecutiveFailures, Transition};
 use failsoft_tokio::degradation::{Criticality, Service};
 use failsoft_tokio::hedge::FixedDelay;
+use failsoft_tokio::supervisor::Task;
 use failsoft_tokio::{
     AdaptiveLimit, AdaptiveRate, Backoff, Chaos, CircuitBreaker, Degradation, Hedge, Idempotent, Instant, Jitter,
-    LastGood, Pipeline, Ratio, RetryPolicy, Tokio, Tracing, Valid, adaptive, adaptive_rate, circuit_breaker,
-    degradation, last_good, retry, valid,
+    LastGood, Pipeline, Ratio, RetryPolicy, Supervisor, Tokio, Tracing, Valid, adaptive, adaptive_rate,
+    circuit_breaker, degradation, last_good, retry, supervisor, valid,
 };
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
@@ -227,4 +229,39 @@ fn each_cut_of_a_rate_is_a_warning() {
         (Level::WARN, "message=adaptive rate name=\"tables\" from=672000 to=500000 measured=1792000 at=3000000000"),
     ];
     assert_eq!(seen, expected.map(|(level, text)| (level, text.to_owned())));
+}
+
+#[test]
+fn a_task_that_stalls_is_a_warning_and_one_that_is_back_is_information() {
+    let config = supervisor::Config::new().validate().unwrap();
+    let tasks = Supervisor::<1, (), _>::with_observer(config, (), Tracing::new("tasks"));
+    let seen = notes(|| {
+        let task = tasks.register("mail", Task::optional(Duration::from_secs(5)), &at(0)).unwrap();
+        tasks.handle_timeout(&at(6));
+        task.check_in(&at(7));
+    });
+    let expected = [
+        (Level::WARN, "message=supervised task name=\"tasks\" task=\"mail\" critical=false stalled=true at=5000000000"),
+        (
+            Level::INFO,
+            "message=supervised task name=\"tasks\" task=\"mail\" critical=false stalled=false at=7000000000",
+        ),
+    ];
+    assert_eq!(seen, expected.map(|(level, text)| (level, text.to_owned())));
+}
+
+#[test]
+fn a_name_may_come_from_a_file_and_an_observer_stand_beside_another_one() {
+    let name = String::from_utf8(b"orders".to_vec()).unwrap();
+    let count = AtomicU32::new(0);
+    let counting = |_: &Transition| {
+        count.fetch_add(1, Ordering::Relaxed);
+    };
+    let breaker: CircuitBreaker<ConsecutiveFailures, _> = CircuitBreaker::with_observer(
+        circuit_breaker::Config::new().validate().unwrap(),
+        (Tracing::new(name), counting),
+    );
+    let seen = notes(|| breaker.isolate());
+    assert!(matches!(&seen[..], [(Level::WARN, text)] if text.contains("name=\"orders\"")), "{seen:?}");
+    assert_eq!(count.into_inner(), 1);
 }
