@@ -29,6 +29,8 @@
 //!
 //! For those who watch: `Metered` counts calls, `Metrics` counts events and `Gauges` shows states (feature `metrics`, for Prometheus); `Traced`
 //! makes spans of calls and `Tracing` logs events (feature `tracing`, for OpenTelemetry).
+//! [`Shared`] is a policy behind an `Arc`. `settings` (feature `settings`) makes policies of files and of the environment, and reloads
+//! them while they are in use.
 //!
 //! All of core is re-exported; the aliases here choose how states are shared: [`Atomic`] cells, without locks, where the state
 //! fits two words, and [`Locked`] ones elsewhere.
@@ -50,6 +52,9 @@ pub mod metrics;
 mod mutex;
 #[cfg(feature = "reqwest")]
 pub mod reqwest;
+#[cfg(feature = "settings")]
+pub mod settings;
+mod shared;
 mod sync;
 #[cfg(feature = "tower")]
 pub mod tower;
@@ -83,6 +88,9 @@ pub use coalesce::Coalesce;
 pub use coarse::CoarseClock;
 pub use executor::Tokio;
 pub use mutex::{Locked, MutexCell};
+#[cfg(feature = "settings")]
+pub use settings::{Policies, Settings};
+pub use shared::Shared;
 #[cfg(feature = "tracing")]
 pub use trace::{Traced, Tracing};
 pub use wait::{DequeLine, ThreadQueue};

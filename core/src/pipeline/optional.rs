@@ -42,7 +42,8 @@ impl<P: Part> Part for Option<P> {
     }
 }
 
-/// A policy that may be left out at run time, by a file of settings say: `None` costs a comparison.
+/// A policy that may be left out at run time, by a file of settings say: `None` costs a comparison. A timeout that is left out
+/// leaves the [limit of a call's own](crate::pipeline::Call::with_timeout) to the next one within.
 ///
 /// ```
 /// use core::time::Duration;
