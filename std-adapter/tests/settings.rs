@@ -354,7 +354,7 @@ fn a_file_is_read_by_what_its_name_ends_in() {
     toml.write(&"#".repeat((1 << 20) + 1));
     assert_eq!(told(&toml.0), "FILE: can't be read: is above 1048576 bytes");
     std::fs::write(&toml.0, [0xFF, 0xFE]).unwrap();
-    assert!(told(&toml.0).contains("UTF-8"));
+    assert_eq!(told(&toml.0), "FILE: can't be read: is no UTF-8");
 }
 
 #[tokio::test(start_paused = true)]
@@ -430,6 +430,48 @@ async fn a_window_of_time_judges_what_it_holds_and_keeps_it_over_a_reload() {
     assert_eq!(breaker.state(), StateKind::Closed);
     breaker.isolate();
     assert!(!succeeds(&set).await);
+}
+
+#[test]
+fn a_breaker_goes_by_each_rate_that_the_settings_name() {
+    for (keys, expected) in [
+        (
+            "failure_rate = '40%'",
+            "failure_rate: Ratio(4000), failures: 0, slow_rate: Ratio(0), slow_after: Span(18446744073709551615), minimum_calls: 7 }",
+        ),
+        (
+            "slow_rate = '30%', slow_call = '2us'",
+            "failure_rate: Ratio(0), failures: 0, slow_rate: Ratio(3000), slow_after: Span(2000), minimum_calls: 7 }",
+        ),
+        (
+            "failure_rate = '40%', slow_rate = '30%', slow_call = '2us'",
+            "failure_rate: Ratio(4000), failures: 0, slow_rate: Ratio(3000), slow_after: Span(2000), minimum_calls: 7 }",
+        ),
+    ] {
+        for (window, size) in
+            [("calls = 9", "CountBased { size: 9"), ("window = '1us'", "TimeBased { bucket: Span(100)")]
+        {
+            let text = format!("policies.p.circuit_breaker = {{ min_calls = 7, {keys}, {window} }}");
+            let text = described(&settings(&text), "p");
+            assert!(text.contains(size) && text.contains(expected), "{text}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_tries_as_many_probes_for_as_long_as_the_settings_say() {
+    let text = "policies.p.circuit_breaker = { failures = 1, open_for = '10s', half_open_for = '2s', probes = 2 }";
+    let set = Policies::new(&settings(text)).get("p").unwrap();
+    let breaker = set.circuit_breaker().unwrap();
+    fail(&set).await;
+    sleep(ms(9_999)).await;
+    assert!(!succeeds(&set).await);
+    sleep(ms(1)).await;
+    assert!(succeeds(&set).await);
+    let ends = Tokio.now().saturating_add(ms(2_000));
+    assert_eq!((breaker.state(), breaker.snapshot(&Tokio).until), (StateKind::HalfOpen, Some(ends)));
+    assert!(succeeds(&set).await);
+    assert_eq!(breaker.state(), StateKind::Closed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,7 @@ use failsoft_core::retry::Retrying;
 use failsoft_core::testing::{ManualClock, Recorder, Script, Step, VirtualExecutor};
 use failsoft_core::{Failure, Observer, Pipeline, Ratio, Reason, bulkhead, circuit_breaker, degradation, retry, valid};
 use failsoft_embassy::Events;
+use failsoft_tokio::settings::{Policies, Settings};
 use failsoft_tokio::{Atomic, Backoff, Bulkhead, Fallback, Jitter, Locked, RetryPolicy, Timeout, Tokio, block_on};
 
 /// Runs `f`, which must not allocate. Once before, so that what the standard library sets up only once is there.
@@ -336,6 +337,26 @@ fn running_on_a_plain_thread_allocates_the_same_each_time_and_keeps_nothing() {
     let (first, second) = (measure(call), measure(call));
     assert_eq!(first, second);
     assert_eq!((first.count_total, first.bytes_current), (1, 0));
+}
+
+#[test]
+fn calls_through_policies_from_settings_allocate_nothing() {
+    let text = "
+        [policies.p]
+        timeout = '10s'
+        retry = { delay = '100ms', budget = '10%' }
+        rate_limit.calls = 1000
+        bulkhead.permits = 64
+        circuit_breaker = { failure_rate = '90%', calls = 100 }
+        attempt_timeout = '1s'";
+    let executor = VirtualExecutor::new();
+    let policies = Policies::new(&Settings::from_toml(text, "settings").expect("they make sense"));
+    let pipeline = Pipeline::new(&executor).layer(policies.get("p").expect("it is there"));
+    none("at once, and with retries", || {
+        assert_eq!(executor.run(pipeline.call(async |_| Ok::<_, ()>(7))), Ok(Ok(7)));
+        let service = Script::new(&[Step::Fail, Step::Fail, Step::Succeed]);
+        assert_eq!(executor.run(pipeline.call(|_| service.call(&executor))), Ok(Ok(3)));
+    });
 }
 
 /// Takes everything and keeps nothing.

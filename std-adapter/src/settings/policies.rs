@@ -4,7 +4,7 @@ use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
 use failsoft_core::circuit_breaker::Transition;
@@ -19,6 +19,7 @@ use super::breaker::Breaker;
 use super::build::{PolicySettings, RetrySettings};
 use super::section::choice;
 use crate::shared::Shared;
+use crate::sync::Mutex;
 use crate::{Bulkhead, LiveRateLimiter, TokenBudget};
 
 /// The parts of a [`PolicySet`], each of which may be left out: total timeout, retry, rate limiter, bulkhead, circuit breaker, attempt
@@ -318,6 +319,7 @@ impl<O: Clone + Observer<Transition>> Parts<O> {
 pin_project_lite::pin_project! {
     /// A set's progress within a call: that of its parts, and the settings that the call began with.
     pub struct SetState<O, S> {
+        // Counted, not a guard of the swap's: of these a thread has few, and a call may last.
         version: Arc<Version<O>>,
         #[pin]
         state: S,

@@ -1,6 +1,7 @@
 #![expect(clippy::panic, reason = "a test may end with a panic")]
 
 use core::fmt::Write as _;
+use std::collections::BTreeMap;
 
 use failsoft_core::Rng;
 
