@@ -144,6 +144,8 @@ mod build;
 mod environment;
 mod error;
 mod keys;
+#[cfg(feature = "metrics")]
+mod measured;
 mod policies;
 mod section;
 mod sections;
@@ -216,13 +218,29 @@ impl Settings {
 #[derive(Clone, Debug, Default)]
 pub struct Loader {
     variables: Vec<Variable>,
+    beside: Vec<String>,
 }
 
 impl Loader {
     /// Without an environment.
     #[must_use]
     pub const fn new() -> Self {
-        Self { variables: Vec::new() }
+        Self { variables: Vec::new(), beside: Vec::new() }
+    }
+
+    /// With sections beside `default` and `policies` that are somebody else's: they may be there, and are not looked at.
+    ///
+    /// ```
+    /// use failsoft_tokio::settings::Loader;
+    ///
+    /// let text = "[policies.payments]\n[routes]\npayments = '/payments'";
+    /// assert!(Loader::new().toml(text, "gateway.toml").is_err());
+    /// assert!(Loader::new().beside(["routes"]).toml(text, "gateway.toml").is_ok());
+    /// ```
+    #[must_use]
+    pub fn beside<N: Into<String>>(mut self, sections: impl IntoIterator<Item = N>) -> Self {
+        self.beside.extend(sections.into_iter().map(Into::into));
+        self
     }
 
     /// With these variables, `std::env::vars_os()` say, as far as their names are `PREFIX_POLICY__KEY`: see [the
@@ -288,7 +306,8 @@ impl Loader {
         parse: impl FnOnce(&str, &Arc<str>, &mut Problems) -> Table,
     ) -> Result<Settings, SettingsError> {
         let (source, mut problems) = (name.into(), Problems::default());
-        let tree = parse(text, &source, &mut problems);
+        let mut tree = parse(text, &source, &mut problems);
+        tree.retain(|name, _| !self.beside.iter().any(|beside| beside == name));
         // What is wrong by itself would be missing, or worse, in what follows from it.
         problems.settle()?;
         let sections = Sections::read(&tree, &self.variables, &mut problems);

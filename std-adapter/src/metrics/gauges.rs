@@ -17,6 +17,7 @@ use failsoft_core::{Clock, Instant, Observer};
 use metrics::gauge;
 
 use super::{STATES, names};
+use crate::Shared;
 use crate::coalesce::Coalesce;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -122,6 +123,12 @@ impl<M: Measure + ?Sized> Measure for &M {
 }
 
 impl<M: Measure + ?Sized> Measure for Arc<M> {
+    fn measure(&self, now: Instant, sheet: &Sheet<'_>) {
+        (**self).measure(now, sheet);
+    }
+}
+
+impl<M: Measure> Measure for Shared<M> {
     fn measure(&self, now: Instant, sheet: &Sheet<'_>) {
         (**self).measure(now, sheet);
     }

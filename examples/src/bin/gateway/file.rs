@@ -1,0 +1,101 @@
+//! The gateway's file: its routes, beside the settings of the policies.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use failsoft_tokio::settings::{Loader, Settings};
+use http::uri::Authority;
+use serde::Deserialize;
+
+use crate::routes::{Gateway, Upstream};
+
+/// How often the file is looked at.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// What a file says of one route.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RouteSettings {
+    /// Paths that begin with it belong to the route.
+    pub(crate) path: String,
+    /// `http://host:port`.
+    upstream: String,
+    /// The name of its policy: that of the route, unless said otherwise.
+    policy: Option<String>,
+}
+
+impl RouteSettings {
+    pub(crate) fn upstream(&self) -> Result<Upstream> {
+        let authority = self.upstream.strip_prefix("http://").and_then(|rest| rest.parse::<Authority>().ok());
+        let authority = authority.filter(|it| it.port().is_some() || !it.host().is_empty());
+        authority
+            .map(Upstream)
+            .with_context(|| format!("`{}` is no upstream: http://127.0.0.1:9001 is one", self.upstream))
+    }
+
+    pub(crate) fn policy<'a>(&'a self, name: &'a str) -> &'a str {
+        self.policy.as_deref().unwrap_or(name)
+    }
+}
+
+/// The part that is the gateway's own.
+#[derive(Deserialize)]
+struct Routes {
+    #[serde(default)]
+    routes: BTreeMap<String, RouteSettings>,
+}
+
+/// A file, read and found to make sense in itself.
+#[derive(Debug)]
+pub(crate) struct File {
+    pub(crate) routes: BTreeMap<String, RouteSettings>,
+    pub(crate) settings: Settings,
+}
+
+impl File {
+    pub(crate) fn parse(text: &str, name: &str) -> Result<Self> {
+        let settings =
+            Loader::new().with_environment("GATEWAY", std::env::vars_os()).beside(["routes"]).toml(text, name)?;
+        let Routes { routes } = toml::from_str(text).with_context(|| name.to_owned())?;
+        ensure!(!routes.is_empty(), "{name}: there are no routes: a section [routes.NAME] is one");
+        for (route, said) in &routes {
+            if !said.path.starts_with('/') {
+                bail!("{name}: routes.{route}.path: `{}` is no path: /{} is one", said.path, said.path);
+            }
+            said.upstream().with_context(|| format!("{name}: routes.{route}.upstream"))?;
+            let policy = said.policy(route);
+            if !settings.names().any(|known| known == policy) {
+                let known: Vec<_> = settings.names().collect();
+                bail!("{name}: routes.{route}.policy: there is no policy `{policy}`; there are: {}", known.join(", "));
+            }
+        }
+        Ok(Self { routes, settings })
+    }
+}
+
+/// Reads the file again whenever it has changed, and says what came of it. A wrong one changes nothing.
+pub(crate) async fn watch(path: PathBuf, gateway: Arc<Gateway>) -> Infallible {
+    let mut seen = fs::read_to_string(&path).ok();
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let text = fs::read_to_string(&path);
+        if text.as_ref().ok() == seen.as_ref() {
+            continue;
+        }
+        let name = path.display().to_string();
+        let reloaded = text.as_ref().map_err(|error| anyhow::anyhow!("{name}: {error}")).and_then(|text| {
+            let file = File::parse(text, &name)?;
+            gateway.reload(&file)
+        });
+        match reloaded {
+            Ok(changes) => println!("gateway: {name} has changed: {changes}\n{gateway}"),
+            Err(error) => eprintln!("gateway: all stays as it was: {error:#}"),
+        }
+        seen = text.ok();
+    }
+}
