@@ -208,7 +208,7 @@ async fn who_asks_too_often_is_told_when_to_come_back() {
         }
     }
     assert!(shed > 0, "all passed");
-    let counted = gateway.metric("failsoft_rejections_total", &["name=\"search\"", "rate_exceeded"]).await;
+    let counted = gateway.metric("failsoft_call_rejections_total", &["name=\"search\"", "rate_exceeded"]).await;
     assert_eq!(counted, f64::from(shed));
 }
 
