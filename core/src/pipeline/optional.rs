@@ -49,10 +49,10 @@ impl<P: Part> Part for Option<P> {
 /// use core::time::Duration;
 /// use failsoft_core::{Pipeline, testing::VirtualExecutor, timeout::Timeout};
 ///
-/// # fn f(limit: Option<Duration>) {
-/// let pipeline = Pipeline::new(VirtualExecutor::new()).layer(limit.map(Timeout::new));
-/// # let _ = pipeline.call(async |_| Ok::<_, ()>(7));
-/// # }
+/// let executor = VirtualExecutor::new();
+/// let limit: Option<Duration> = None;
+/// let pipeline = Pipeline::new(&executor).layer(limit.map(Timeout::new));
+/// assert_eq!(executor.run(pipeline.call(async |_| Ok::<_, ()>(7))), Ok(Ok(7)));
 /// ```
 impl<T, E, X: Executor, L: Layer<T, E, X>> Layer<T, E, X> for Option<L> {
     type State<I> = OptionalState<L::State<I>, I>;
