@@ -72,7 +72,7 @@ use reqwest::{Request, Response};
 use reqwest_middleware::{Error, Middleware, Next};
 
 use crate::http::{HttpRequests, HttpStatus, Repeat};
-use crate::tower::Requests;
+use crate::tower::{Choose, Requests};
 
 impl Requests<Request> for HttpRequests {
     fn again(&self, request: &Request) -> Option<Request> {
@@ -123,7 +123,7 @@ pub struct PipelineMiddleware<H> {
 }
 
 impl<H> PipelineMiddleware<H> {
-    /// The pipeline that `pipeline` points to, around a client's requests.
+    /// The pipeline that `pipeline` points to, or [chooses](Choose), around a client's requests.
     #[must_use]
     pub const fn new(pipeline: H) -> Self {
         Self { pipeline }
@@ -165,9 +165,10 @@ impl<'a> Operation<Response, Error> for Attempts<'a> {
 }
 
 #[async_trait::async_trait]
-impl<H, X, L, C> Middleware for PipelineMiddleware<H>
+impl<P, H, X, L, C> Middleware for PipelineMiddleware<P>
 where
-    H: Deref<Target = Pipeline<X, L, C>> + Clone + Send + Sync + 'static,
+    P: Choose<Request, Pointer = H> + Send + Sync + 'static,
+    H: Deref<Target = Pipeline<X, L, C>> + Send,
     X: Executor + 'static,
     L: Layer<Response, Error, X> + 'static,
     C: Classify<Response, Error> + 'static,
@@ -180,8 +181,9 @@ where
         extensions: &mut Extensions,
         next: Next<'_>,
     ) -> reqwest_middleware::Result<Response> {
+        let pipeline = self.pipeline.choose(&request);
         let attempts = Attempts { request: Some(request), extensions, next };
-        Call::of(self.pipeline.clone(), attempts).await.map_err(|failure| match failure.cause {
+        Call::of(pipeline, attempts).await.map_err(|failure| match failure.cause {
             Cause::Inner(error) => error,
             _ => Error::middleware(failure),
         })

@@ -206,6 +206,30 @@ impl<Req, F: Fn(&Req) -> Option<Req>> Requests<Req> for F {
     }
 }
 
+/// Which pipeline a request goes through.
+///
+/// A pointer to a pipeline chooses that one, whatever the request. Feature `registry` has [`PerKey`](crate::registry::PerKey): one for each host, tenant
+/// or route.
+pub trait Choose<Req> {
+    /// Points to the pipeline.
+    type Pointer;
+
+    /// The pipeline for this request.
+    fn choose(&self, request: &Req) -> Self::Pointer;
+}
+
+impl<Req, H, X, L, C> Choose<Req> for H
+where
+    H: Deref<Target = Pipeline<X, L, C>> + Clone,
+{
+    type Pointer = Self;
+
+    #[inline]
+    fn choose(&self, _: &Req) -> Self {
+        self.clone()
+    }
+}
+
 /// Puts a pipeline around services; see the [module](self).
 #[derive(Clone, Copy, Debug)]
 pub struct PipelineLayer<H, R = Cloned> {
@@ -321,10 +345,11 @@ pub struct PipelineService<S, H, R = Cloned> {
     requests: R,
 }
 
-impl<S, Req, H, R, X, L, C> Service<Req> for PipelineService<S, H, R>
+impl<S, Req, P, H, R, X, L, C> Service<Req> for PipelineService<S, P, R>
 where
     S: Service<Req> + Clone,
-    H: Deref<Target = Pipeline<X, L, C>> + Clone,
+    P: Choose<Req, Pointer = H>,
+    H: Deref<Target = Pipeline<X, L, C>>,
     R: Requests<Req> + Clone,
     X: Executor,
     L: Layer<S::Response, S::Error, X>,
@@ -344,8 +369,9 @@ where
         // The one that was polled ready is the one to be called: a clone of it need not be.
         let next = self.inner.clone();
         let service = mem::replace(&mut self.inner, next);
+        let pipeline = self.pipeline.choose(&request);
         let attempts = Attempts { service, ready: true, request: Some(request), requests: self.requests.clone() };
-        ResponseFuture { call: Call::of(self.pipeline.clone(), attempts) }
+        ResponseFuture { call: Call::of(pipeline, attempts) }
     }
 }
 
