@@ -38,7 +38,8 @@
 //!
 //! # Keys
 //! A file has a table `default` and a table `policies`, in which each policy has a table under its name, all with these keys.
-//! Nothing else is taken: a key that there is not is refused, with the one that may be meant.
+//! Nothing else is taken: a key that there is not is refused, with the one that may be meant. For sections of somebody else's in the
+//! same file there is [`Loader::beside`].
 //!
 //! | key | takes | default | what it says |
 //! | --- | --- | --- | --- |
@@ -114,6 +115,26 @@
 //! | a policy that is no longer there | who holds it keeps it as it was; [`Policies::get`] finds it no more, and one of its name that comes later is another |
 //!
 //! [`Policies::watch`] reads a file again and again, and reloads when it has changed.
+//!
+//! # Telemetry
+//! [`Policies::with_observers`] makes an observer for each policy of its name, and with the feature `metrics` a [`PolicySet`] can be
+//! asked for its gauges, under whatever settings it is:
+//!
+//! ```
+//! # #[cfg(all(feature = "metrics", feature = "tracing"))] {
+//! use failsoft_tokio::settings::{Policies, Settings};
+//! use failsoft_tokio::{Gauges, Metrics, Tracing};
+//!
+//! static GAUGES: Gauges = Gauges::new();
+//!
+//! let settings = Settings::from_toml("policies.payments.circuit_breaker = true", "settings.toml")?;
+//! let policies = Policies::with_observers(&settings, |name| (Tracing::new(name.to_owned()), Metrics::new(name.to_owned())));
+//! for name in policies.names() {
+//!     GAUGES.register(name.clone(), policies.get(&name)?);
+//! }
+//! # }
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
 //!
 //! # What is wrong
 //! [`SettingsError`] has all that is wrong, each with the file (or the variable), the line where the format gives one, the key, the reason,

@@ -536,3 +536,32 @@ fn it_is_printed_as_a_part_of_its_pipeline() {
     assert_eq!(pipeline.to_string(), "metrics: calls of web\nmetrics: attempts of web, with durations");
     assert_eq!(format!("{:?}", Metrics::new("web")), "Metrics { name: \"web\", .. }");
 }
+
+#[cfg(feature = "settings")]
+#[test]
+fn policies_from_settings_have_their_gauges_and_events_before_and_after_a_reload() {
+    use failsoft_tokio::settings::{Policies, Settings};
+    let settings = |failures| {
+        let text = "policies.p = { bulkhead.permits = 9, retry.budget = '5%', rate_limit.calls = 7, circuit_breaker.failures = N }";
+        Settings::from_toml(&text.replace('N', failures), "settings").unwrap()
+    };
+    let text = rendered(|| {
+        let policies = Policies::with_observers(&settings("9"), |name| Metrics::new(name.to_owned()));
+        let gauges = Gauges::new();
+        gauges.register("p", policies.get("p").unwrap());
+        policies.reload(&settings("1"), &at(0));
+        let pipeline = Pipeline::new(Tokio).layer(policies.get("p").unwrap());
+        assert!(block_on(pipeline.call(async |_| Err::<(), _>("down"))).is_err());
+        gauges.collect(&Tokio);
+    });
+    let series = series(&text);
+    let of = |metric: &str| {
+        let found: Vec<_> = series.iter().filter(|(name, value)| name.contains(metric) && **value != 0.0).collect();
+        assert!(found.iter().all(|(name, _)| name.contains("name=\"p\"")), "{found:?}");
+        found.len()
+    };
+    for metric in ["state{", "permits", "balance", "available"] {
+        assert!(of(metric) > 0, "{metric}: {text}");
+    }
+    assert!(text.lines().any(|line| line.contains("state=\"open\"") && line.ends_with(" 1")), "{text}");
+}
