@@ -31,6 +31,7 @@
 //! makes spans of calls and `Tracing` logs events (feature `tracing`, for OpenTelemetry).
 //! [`Shared`] is a policy behind an `Arc`. `settings` (feature `settings`) makes policies of files and of the environment, and reloads
 //! them while they are in use.
+//! `Registry` (feature `registry`) has a policy for each host, tenant or route, in bounded memory.
 //!
 //! All of core is re-exported; the aliases here choose how states are shared: [`Atomic`] cells, without locks, where the state
 //! fits two words, and [`Locked`] ones elsewhere.
@@ -50,6 +51,8 @@ pub mod http;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod mutex;
+#[cfg(feature = "registry")]
+pub mod registry;
 #[cfg(feature = "reqwest")]
 pub mod reqwest;
 #[cfg(feature = "settings")]
@@ -88,6 +91,8 @@ pub use coalesce::Coalesce;
 pub use coarse::CoarseClock;
 pub use executor::Tokio;
 pub use mutex::{Locked, MutexCell};
+#[cfg(feature = "registry")]
+pub use registry::Registry;
 #[cfg(feature = "settings")]
 pub use settings::{Policies, Settings};
 pub use shared::Shared;
