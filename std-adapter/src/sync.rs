@@ -9,8 +9,13 @@ pub(crate) use std::{
     thread::yield_now,
 };
 
+#[cfg(all(feature = "registry", not(any(failsoft_loom, failsoft_shuttle))))]
+pub(crate) use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
 #[cfg(any(failsoft_loom, failsoft_shuttle))]
 pub(crate) use model::{AtomicU64, Mutex, MutexGuard, spin_loop, yield_now};
+#[cfg(all(feature = "registry", any(failsoft_loom, failsoft_shuttle)))]
+pub(crate) use model::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The checkers' own can't be made at compile time, as a cell must be: they are made when they are first used.
 #[cfg(any(failsoft_loom, failsoft_shuttle))]
@@ -25,6 +30,9 @@ mod model {
     use shuttle as checker;
 
     pub(crate) use checker::sync::MutexGuard;
+    // Never in a `static`, so that the checkers' own will do.
+    #[cfg(feature = "registry")]
+    pub(crate) use checker::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
     // Whoever spins waits for another thread: nothing is learned from trying again before that one has run.
     pub(crate) use checker::thread::{yield_now, yield_now as spin_loop};
 

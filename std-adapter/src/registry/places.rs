@@ -3,11 +3,12 @@
 use core::borrow::Borrow;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError};
 
 use hashbrown::HashTable;
 
 use super::LOOKS;
+use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A table gets room for a part of what it has, at least: one of so many. Less, and it would be moved too often; more, and it would be larger
 /// than it has to be, for all the keys behind one lock.

@@ -15,5 +15,7 @@ mod cell;
 mod coalesce;
 mod limits;
 mod model;
+#[cfg(feature = "registry")]
+mod registry;
 #[cfg(failsoft_shuttle)]
 mod storm;
