@@ -264,6 +264,18 @@ pub struct Stack<A, B> {
     inner: B,
 }
 
+impl<A, B> Stack<A, B> {
+    /// The layer around.
+    pub const fn outer(&self) -> &A {
+        &self.outer
+    }
+
+    /// The layer within.
+    pub const fn inner(&self) -> &B {
+        &self.inner
+    }
+}
+
 impl<T, E, X: Executor, A: Layer<T, E, X>, B: Layer<T, E, X>> Layer<T, E, X> for Stack<A, B> {
     type State<I> = A::State<B::State<I>>;
 
@@ -514,6 +526,11 @@ impl<X, L, C> Pipeline<X, L, C> {
     /// The executor.
     pub const fn executor(&self) -> &X {
         &self.executor
+    }
+
+    /// Its layers, to look at what they have come to.
+    pub const fn layers(&self) -> &L {
+        &self.layers
     }
 
     /// Runs an operation through the pipeline: the operation is started anew for every attempt.

@@ -14,8 +14,8 @@ use std::thread;
 use failsoft_tokio::circuit_breaker::{ConsecutiveFailures, StateKind};
 use failsoft_tokio::registry::{Config, Idle, LONGEST_KEY, LOOKS, MOST, Registry, Snapshot};
 use failsoft_tokio::{
-    Bulkhead, CircuitBreaker, Clock, Instant, LiveRateLimiter, LockedCircuitBreaker, Pipeline, RateLimiter, Rng, Tokio,
-    Valid, bulkhead, circuit_breaker, rate_limiter, valid,
+    Bulkhead, CircuitBreaker, Clock, Instant, LiveRateLimiter, LockedCircuitBreaker, Pipeline, RateLimiter,
+    RetryPolicy, Rng, Shared, Timeout, Tokio, Valid, bulkhead, circuit_breaker, rate_limiter, retry, valid,
 };
 use tokio::task::yield_now;
 use tokio::time::advance;
@@ -526,6 +526,32 @@ fn eight_threads_with_more_keys_than_places_never_have_two_policies_for_one_key(
     thread::scope(|scope| (0..8).for_each(|thread| drop(scope.spawn(move || work(thread)))));
     let snapshot = registry.snapshot();
     assert!(is_conserved(&snapshot) && snapshot.evicted > 100, "{snapshot:?}");
+}
+
+#[test]
+fn a_whole_pipeline_stays_while_one_of_its_policies_does() {
+    let make = |_: Option<&u64>| {
+        Pipeline::new(Tokio)
+            .layer(Some(Timeout::new(secs(1))))
+            .layer(RetryPolicy::new(valid!(retry::Config::new().validate())))
+            .layer(CircuitBreaker::new(TOUCHY))
+    };
+    let registry = Registry::new(valid!(Config::new(1)), make);
+    assert!(registry.get(&1).layers().inner().state() == StateKind::Closed && registry.get(&2).is_idle(Tokio.now()));
+    assert!(registry.peek(&1).is_none(), "it was idle, and another key came");
+    fail(registry.get(&2).layers().inner());
+    registry.get(&3);
+    assert!(registry.peek(&2).is_some() && registry.peek(&3).is_none(), "it is open, and the other one shares");
+
+    // What is shared, or referred to, may go: it lives on by itself.
+    static OPEN: CircuitBreaker = CircuitBreaker::new(TOUCHY);
+    fail(&OPEN);
+    let now = Tokio.now();
+    assert!(
+        !OPEN.is_idle(now) && Some(CircuitBreaker::new(TOUCHY)).is_idle(now) && None::<CircuitBreaker>.is_idle(now)
+    );
+    let (referred, shared) = (Pipeline::new(Tokio).layer(&OPEN), Pipeline::new(Tokio).layer(Shared::new(&OPEN)));
+    assert!(referred.is_idle(now) && shared.is_idle(now));
 }
 
 #[tokio::test(start_paused = true)]

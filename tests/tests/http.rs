@@ -15,6 +15,7 @@ use axum::routing::get;
 use failsoft_tokio::backoff::Backoff;
 use failsoft_tokio::http::{Buffered, HttpRequests, HttpStatus, Repeat, ShedLayer};
 use failsoft_tokio::pipeline::{Bare, Stack};
+use failsoft_tokio::registry::{self, PerKey, Registry};
 use failsoft_tokio::reqwest::{PipelineMiddleware, failure_of};
 use failsoft_tokio::tower::{RateLimiterLayer, TimeoutLayer};
 use failsoft_tokio::{
@@ -201,4 +202,29 @@ async fn an_axum_server_answers_what_it_sheds() {
                 .layer(TimeoutLayer::of(Timeout::new(Duration::from_millis(20)))),
         );
     assert_eq!(get_of(&serve(slow).await).await, (504, None));
+}
+
+#[tokio::test]
+async fn each_host_has_a_breaker_of_its_own() {
+    let make = |_: Option<&Box<str>>| {
+        let config = circuit_breaker::Config::new().with_trip(valid!(circuit_breaker::ConsecutiveFailures::new(2)));
+        Pipeline::new(Tokio).layer(CircuitBreaker::new(config.validate().unwrap())).classify(HttpStatus)
+    };
+    let hosts = Arc::new(Registry::new(valid!(registry::Config::new(100)), make));
+    let per_host = PerKey::new(hosts.clone(), |request: &reqwest::Request| request.url().authority());
+    let client = ClientBuilder::new(plain()).with(PipelineMiddleware::new(per_host.clone())).build();
+    let service = ServiceBuilder::new().layer(PipelineLayer::with_requests(per_host, HttpRequests)).service(plain());
+    let down = Upstream::new((0..9).map(|_| Answer::status(503))).await;
+    let up = Upstream::new([]).await;
+    for _ in 0..2 {
+        assert_eq!(client.get(down.url()).send().await.unwrap().status(), 503);
+    }
+    // Open for the one, by the middleware and by the service alike, and as ever for the other.
+    let error = client.get(down.url()).send().await.unwrap_err();
+    assert!(failure_of(&error).is_some_and(failsoft_tokio::Failure::is_rejected), "{error}");
+    let request = |url: &str| reqwest::Request::new(Method::GET, url.parse().unwrap());
+    assert!(service.clone().oneshot(request(down.url())).await.unwrap_err().is_rejected());
+    assert_eq!(client.get(up.url()).send().await.unwrap().status(), 200);
+    assert_eq!(service.oneshot(request(up.url())).await.unwrap().status(), 200);
+    assert_eq!((down.seen().len(), up.seen().len(), hosts.snapshot().len), (2, 2, 2));
 }

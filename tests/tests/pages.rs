@@ -16,8 +16,8 @@ fn every_policy_has_its_example_its_defaults_when_not_to_use_it_and_its_source()
     let mut missing = Vec::new();
     // What an adapter has beyond the core's.
     let pages = policies.into_iter().map(|policy| format!("{policy}.rs"));
-    let others =
-        ["coalesce", "http", "metrics", "registry", "settings", "trace"].map(|module| format!("../../std-adapter/src/{module}.rs"));
+    let others = ["coalesce", "http", "metrics", "registry", "settings", "trace"]
+        .map(|module| format!("../../std-adapter/src/{module}.rs"));
     for policy in pages.chain(others) {
         let text = read(&policy);
         let page: Vec<_> = text.lines().take_while(|line| line.starts_with("//!")).collect();
