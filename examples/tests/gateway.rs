@@ -1,12 +1,15 @@
 //! The gateway from outside: its upstreams fail, its file changes, its clients leave, and it goes on.
 
+#![expect(clippy::panic, reason = "a test may end with a panic")]
+
+use core::time::Duration;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Method, Request};

@@ -1,5 +1,7 @@
 //! HTTP with real servers and clients on loopback: what is sent again, when, and how a rejection is answered.
 
+#![expect(clippy::unwrap_used, reason = "a test may end with a panic")]
+
 #[path = "http/grpc.rs"]
 mod grpc;
 #[path = "http/server.rs"]

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;

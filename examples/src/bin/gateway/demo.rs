@@ -1,10 +1,10 @@
 //! Upstreams and a file for those who just want to see it work.
 
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use core::time::Duration;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use axum::Router;

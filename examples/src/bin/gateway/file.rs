@@ -1,11 +1,11 @@
 //! The gateway's file: its routes, beside the settings of the policies.
 
+use core::convert::Infallible;
+use core::time::Duration;
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use failsoft_tokio::settings::{Loader, Settings};

@@ -71,7 +71,7 @@ async fn run(args: Args) -> Result<()> {
         .nest("/-", admin::router(gateway.clone(), prometheus, demo))
         .fallback(proxy::forward)
         .with_state(gateway);
-    let app = app.into_make_service_with_connect_info::<std::net::SocketAddr>();
+    let app = app.into_make_service_with_connect_info::<core::net::SocketAddr>();
     axum::serve(listener, app).with_graceful_shutdown(interrupted()).await.context("the server failed")?;
     watching.abort();
     Ok(())

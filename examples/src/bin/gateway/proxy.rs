@@ -1,6 +1,6 @@
 //! One request on its way to its upstream and back.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;

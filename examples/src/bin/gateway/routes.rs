@@ -1,6 +1,6 @@
 //! The routes: each an upstream within a pipeline, whose policies come from the file.
 
-use std::fmt;
+use core::fmt;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -136,7 +136,7 @@ impl fmt::Display for Gateway {
 
 /// Each route in a line: what its policies have come to.
 pub(crate) fn status(gateway: &Gateway) -> String {
-    use std::fmt::Write as _;
+    use core::fmt::Write as _;
 
     let mut text = String::new();
     for route in gateway.routes().iter() {
