@@ -41,6 +41,16 @@
 //! | which requests may be sent again | [`HttpRequests`], and [`Repeat`] for one request; [`Buffered`] bodies |
 //! | a server's answer to what it rejects | [`ShedLayer`] |
 //!
+//! # Defaults
+//!
+//! | what | default | otherwise |
+//! | --- | --- | --- |
+//! | what an answer counts as | by the table of [`HttpStatus`] | a closure around it |
+//! | sent again | what is idempotent and has its whole body | [`Repeat`] for one request, a closure instead of [`HttpRequests`] for all |
+//! | how much of a body is kept to be sent again | none: say it to [`Buffered::read`], in bytes | |
+//! | status of what is shed | 429 of a rate limiter, 503 of all others, 504 of a timeout | [`ShedLayer::with_timed_out`] |
+//! | Retry-After of what is shed | seconds, where the policy knows | [`ShedLayer::with_retry_after`] |
+//!
 //! # When not to use it
 //! Around a client that retries by itself: the attempts multiply. For the bodies of responses: an answer counts when its headers are there,
 //! and a body that breaks off later is for its reader to notice.
