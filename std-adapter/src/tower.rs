@@ -173,6 +173,9 @@ use crate::{AdaptiveLimit, AdaptiveRate, Bulkhead, CircuitBreaker, Hedge, RateLi
 ///
 /// [`Cloned`] and [`Once`] are; so is any `Fn(&Req) -> Option<Req>`.
 pub trait Requests<Req> {
+    /// Whether there is never another one, of no request: then nothing is made ready for it.
+    const NEVER: bool = false;
+
     /// Another request like this one, for an attempt that may follow, or `None`, where it must not be sent a second time or can't be.
     fn again(&self, request: &Req) -> Option<Req>;
 }
@@ -193,6 +196,8 @@ impl<Req: Clone> Requests<Req> for Cloned {
 pub struct Once;
 
 impl<Req> Requests<Req> for Once {
+    const NEVER: bool = true;
+
     #[inline]
     fn again(&self, _: &Req) -> Option<Req> {
         None
@@ -370,7 +375,7 @@ where
         let next = self.inner.clone();
         let service = mem::replace(&mut self.inner, next);
         let pipeline = self.pipeline.choose(&request);
-        let attempts = Attempts { service, ready: true, request: Some(request), requests: self.requests.clone() };
+        let attempts = Attempts { service, held: Held::Ready(request), requests: self.requests.clone() };
         ResponseFuture { call: Call::of(pipeline, attempts) }
     }
 }
@@ -430,13 +435,20 @@ where
     }
 }
 
+/// The request for the next attempt, and by whom it is made.
+enum Held<Req> {
+    /// By the service that was polled ready, and has not been called since.
+    Ready(Req),
+    /// By a clone.
+    Further(Req),
+    /// There is none: there may be no further attempt.
+    Gone,
+}
+
 /// The attempts of one call, as the operation of its pipeline.
 struct Attempts<S, Req, R> {
     service: S,
-    // Whether the service was polled ready and has not been called since.
-    ready: bool,
-    // For the next attempt, if there may be one.
-    request: Option<Req>,
+    held: Held<Req>,
     requests: R,
 }
 
@@ -449,18 +461,25 @@ where
 
     #[inline]
     fn start(&mut self, _: Attempt) -> Self::Future {
-        let again = self.request.as_ref().and_then(|request| self.requests.again(request));
-        match mem::replace(&mut self.request, again) {
-            Some(request) if mem::replace(&mut self.ready, false) => {
-                AttemptFuture::Called { response: self.service.call(request) }
-            }
-            request => AttemptFuture::Waiting { service: self.service.clone(), request },
+        let (request, ready) = match mem::replace(&mut self.held, Held::Gone) {
+            Held::Ready(request) => (request, true),
+            // Where there is never one, this isn't reached: it is as if it were ready, so that nothing is decided.
+            Held::Further(request) => (request, R::NEVER),
+            Held::Gone => return AttemptFuture::Waiting { service: self.service.clone(), request: None },
+        };
+        if let Some(again) = self.requests.again(&request) {
+            self.held = Held::Further(again);
+        }
+        if ready {
+            AttemptFuture::Called { response: self.service.call(request) }
+        } else {
+            AttemptFuture::Waiting { service: self.service.clone(), request: Some(request) }
         }
     }
 
     #[inline]
     fn is_repeatable(&self) -> bool {
-        self.request.is_some()
+        !matches!(self.held, Held::Gone)
     }
 }
 
