@@ -23,6 +23,8 @@ pub enum Policy {
     Throttle,
     /// The adaptive rate.
     AdaptiveRate,
+    /// The pipeline itself.
+    Pipeline,
 }
 
 impl Policy {
@@ -37,6 +39,7 @@ impl Policy {
             Self::AdaptiveLimit => "adaptive_limit",
             Self::Throttle => "throttle",
             Self::AdaptiveRate => "adaptive_rate",
+            Self::Pipeline => "pipeline",
         }
     }
 }
@@ -72,6 +75,8 @@ pub enum Reason {
     PriorityTooLow,
     /// The dependency rejects so much that this call was not even sent.
     Throttled,
+    /// The operation may not be started once more: a request that is not idempotent, say, of which a try is under way.
+    NotRepeatable,
 }
 
 impl Reason {
@@ -92,6 +97,7 @@ impl Reason {
             Self::LimitReached => "limit_reached",
             Self::PriorityTooLow => "priority_too_low",
             Self::Throttled => "throttled",
+            Self::NotRepeatable => "not_repeatable",
         }
     }
 }
@@ -150,6 +156,7 @@ impl fmt::Display for Rejected {
             Reason::LimitReached => "rejected: the limit of calls at once is reached",
             Reason::PriorityTooLow => "rejected: the call's priority is too low for the load",
             Reason::Throttled => "rejected: the dependency rejects too much of what it is sent",
+            Reason::NotRepeatable => "rejected: the operation may not be started once more",
         })
     }
 }
@@ -369,9 +376,9 @@ mod tests {
             };
         }
         check! {
-            Policy: CircuitBreaker, Bulkhead, Degradation, RateLimiter, AdaptiveLimit, Throttle, AdaptiveRate;
+            Policy: CircuitBreaker, Bulkhead, Degradation, RateLimiter, AdaptiveLimit, Throttle, AdaptiveRate, Pipeline;
             Reason: Open, ProbesOut, Isolated, Full, QueueFull, QueueTimeout, TooHeavy, LevelTooLow, RateExceeded, Evicted,
-                LimitReached, PriorityTooLow, Throttled;
+                LimitReached, PriorityTooLow, Throttled, NotRepeatable;
             StateKind: Closed, Open, HalfOpen, Isolated, Disabled, MetricsOnly;
             Outcome: Success, Failure, Ignored;
             Kind: Fault, Latency(Duration::ZERO), Fake, Behaviour;

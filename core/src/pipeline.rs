@@ -22,7 +22,7 @@ use core::task::{Context, Poll, ready};
 use core::time::Duration;
 
 use crate::executor::Executor;
-use crate::failure::{Cause, Failure};
+use crate::failure::{Cause, Failure, Policy, Reason, Rejected};
 use crate::outcome::{Classify, ErrIsFailure, Verdict};
 use crate::time::{Instant, Span};
 
@@ -406,7 +406,8 @@ pub trait Operation<T, E> {
     ///
     /// An operation of which it turns out call by call says so here: a request that was sent, and is not idempotent or has a body that
     /// is spent. Then no retry starts it again and no hedge starts it beside itself, whatever the verdict; a failure's
-    /// [`Stop`](crate::Stop) is `NotRetryable`. Before its first start it may: a call that was rejected has not been made.
+    /// [`Stop`](crate::Stop) is `NotRetryable`. Before its first start it may: a call that was rejected has not been made. An attempt of a
+    /// layer that does not ask is [rejected](Reason::NotRepeatable).
     #[inline]
     fn is_repeatable(&self) -> bool {
         true
@@ -452,6 +453,10 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Answer<T, E>> {
         if state.is_none() {
+            // Asked here, whoever starts it: a hedge's try may have waited for a permit while another one was made.
+            if !self.operation.is_repeatable() {
+                return Poll::Ready(Answer::ended(NOT_REPEATABLE, REJECTED));
+            }
             let attempt = Attempt { number: scope.attempt, hedge: scope.hedge, deadline: scope.deadline.at };
             state.set(Some(self.operation.start(attempt)));
         }
@@ -693,6 +698,9 @@ where
         defmt::write!(f, "Call {{ under_way: {} }}", self.under_way);
     }
 }
+
+/// What becomes of an attempt whose operation may not be started once more.
+const NOT_REPEATABLE: Rejected = Rejected::new(Policy::Pipeline, Reason::NotRepeatable);
 
 /// The verdict over a call that a policy did not let through: it says nothing about the dependency, and is retried only by a
 /// retry that was asked to.

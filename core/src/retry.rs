@@ -323,7 +323,7 @@ impl<T, E, X: Executor, O: Observer<Retrying>, B: RetryBudget> Layer<T, E, X> fo
                 }
                 this.progress.attempt = this.progress.attempt.saturating_add(1);
             }
-            let Poll::Ready(mut answer) = next.poll(this.inner.as_mut(), scope.with_attempt(this.progress.attempt), cx)
+            let Poll::Ready(answer) = next.poll(this.inner.as_mut(), scope.with_attempt(this.progress.attempt), cx)
             else {
                 // The total time runs from here: a call that never waits needs no clock.
                 if this.deadline.is_none() && self.config.total != Span::MAX {
@@ -339,10 +339,8 @@ impl<T, E, X: Executor, O: Observer<Retrying>, B: RetryBudget> Layer<T, E, X> fo
                 self.end(this.spent, Outcome::Success);
                 return Poll::Ready(answer);
             }
-            if !next.is_repeatable() {
-                answer.verdict = answer.verdict.with_retryable(false);
-            }
             let times = (executor, scope.deadline());
+            let answer = (answer, next.is_repeatable());
             if let Some(last) = self.go_on(answer, this.progress, this.last, this.spent, this.deadline, times) {
                 return Poll::Ready(last);
             }
@@ -377,7 +375,7 @@ impl<O, B: RetryBudget> RetryPolicy<O, B> {
     #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
     fn go_on<T, E, X: Executor>(
         &self,
-        answer: Answer<T, E>,
+        (answer, repeatable): (Answer<T, E>, bool),
         progress: &mut Progress,
         last: &mut Option<Answer<T, E>>,
         spent: &mut Option<B::Spent>,
@@ -389,7 +387,11 @@ impl<O, B: RetryBudget> RetryPolicy<O, B> {
     {
         let before = last.take();
         let rejected = answer.result.as_ref().err().and_then(Failure::rejected);
-        match self.resume_at((answer.verdict, rejected), progress, deadline, spent, (executor, outer)) {
+        let resumed = match repeatable {
+            true => self.resume_at((answer.verdict, rejected), progress, deadline, spent, (executor, outer)),
+            false => Err(Stop::NotRetryable),
+        };
+        match resumed {
             Ok(at) => {
                 self.observer.observe(&Retrying { attempt: progress.attempt, at });
                 progress.resume = Some(at);
@@ -401,7 +403,11 @@ impl<O, B: RetryBudget> RetryPolicy<O, B> {
                 let made = progress.attempt.saturating_sub((stop == Stop::Rejected && before.is_some()).into());
                 progress.attempt = made;
                 // What another attempt would not mend says nothing about the load.
-                let mendable = !matches!(stop, Stop::NotRetryable | Stop::Rejected);
+                let mendable = match stop {
+                    Stop::NotRetryable => answer.verdict.is_retryable(),
+                    Stop::Rejected => false,
+                    _ => true,
+                };
                 self.end(spent, if mendable { Outcome::Failure } else { Outcome::Ignored });
                 Some(finish(telling(answer, before), progress, deadline, stop))
             }

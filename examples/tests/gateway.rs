@@ -2,12 +2,14 @@
 
 #![expect(clippy::panic, reason = "a test may end with a panic")]
 
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
@@ -17,6 +19,8 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 const GATEWAY: &str = env!("CARGO_BIN_EXE_gateway");
 
@@ -48,11 +52,16 @@ struct Answer {
 }
 
 impl Gateway {
+    /// With the upstreams that it brings along.
     fn start(name: &str) -> Self {
         let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.toml"));
+        Self::start_with(&["--demo-file", &file.display().to_string()], file)
+    }
+
+    fn start_with(args: &[&str], file: PathBuf) -> Self {
         let mut child = Command::new(GATEWAY)
-            .args(["--listen", "127.0.0.1:0", "--demo-file"])
-            .arg(&file)
+            .args(["--listen", "127.0.0.1:0"])
+            .args(args)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -87,7 +96,11 @@ impl Gateway {
     }
 
     async fn send(&self, method: Method, path: &str) -> Answer {
-        let request = Request::builder().method(method).uri(format!("{}{path}", self.url)).body(Full::default());
+        self.send_body(method, path, Vec::new()).await
+    }
+
+    async fn send_body(&self, method: Method, path: &str, body: Vec<u8>) -> Answer {
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.url)).body(Full::from(body));
         let response = self.client.request(request.expect("a request")).await.expect("the gateway always answers");
         let retry_after = response.headers().get("retry-after").map(|value| value.to_str().expect("text").parse());
         let status = response.status().as_u16();
@@ -312,4 +325,199 @@ async fn it_ends_when_it_is_interrupted() {
         let _ = err.read_to_string(&mut rest);
     }
     assert!(gateway.child.wait().expect("it ends").success(), "{rest}");
+}
+
+/// An upstream of the test's own, that can be killed: it remembers each request with the length of its body, and answers by its path.
+struct Upstream {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<(String, usize)>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Upstream {
+    async fn start(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.expect("the port is free");
+        let (address, seen) = (listener.local_addr().expect("it has one"), Arc::<Mutex<Vec<_>>>::default());
+        let all = seen.clone();
+        let task = tokio::spawn(async move {
+            // With the task go its connections.
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(answer(stream, all.clone()));
+            }
+        });
+        Self { address, seen, task }
+    }
+
+    /// The lengths of the bodies that came with this request.
+    fn bodies(&self, request: &str) -> Vec<usize> {
+        let seen = self.seen.lock().expect("nobody panicked");
+        seen.iter().filter(|(line, _)| line == request).map(|(_, length)| *length).collect()
+    }
+
+    async fn kill(self) -> SocketAddr {
+        self.task.abort();
+        let _ = self.task.await;
+        self.address
+    }
+}
+
+/// One request, and the end of the connection.
+async fn answer(mut stream: TcpStream, seen: Arc<Mutex<Vec<(String, usize)>>>) {
+    let mut read = Vec::new();
+    let head = loop {
+        if let Some(at) = read.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at;
+        }
+        if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
+            return;
+        }
+    };
+    let text = String::from_utf8_lossy(&read[..head]).into_owned();
+    let field =
+        |name| text.lines().find_map(|line| line.to_lowercase().strip_prefix(name)?.trim().parse::<usize>().ok());
+    if text.to_lowercase().contains("transfer-encoding: chunked") {
+        // Nobody here sends one to its end.
+        let _ = stream.read_to_end(&mut read).await;
+        return;
+    }
+    let (length, mut got) = (field("content-length:").unwrap_or(0), read.len() - head - 4);
+    let mut rest = [0; 16 * 1024];
+    while got < length {
+        match stream.read(&mut rest).await {
+            Ok(more @ 1..) => got += more,
+            _ => return,
+        }
+    }
+    let line = text.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_owned();
+    let status = match &*line {
+        line if line.ends_with("/down") => "503 Down\r\ncontent-length: 0",
+        line if line.ends_with("/cut") => "200 OK\r\ncontent-length: 100\r\n\r\nhalf of it",
+        _ => "200 OK\r\ncontent-length: 0",
+    };
+    seen.lock().expect("nobody panicked").push((line, length));
+    let end = if status.contains("\r\n\r\n") { "" } else { "\r\nconnection: close\r\n\r\n" };
+    let _ = stream.write_all(format!("HTTP/1.1 {status}{end}").as_bytes()).await;
+}
+
+/// A gateway before it, at the root.
+fn before(upstream: SocketAddr, name: &str) -> Gateway {
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.toml"));
+    let text = format!(
+        r#"
+        [policies.own]
+        timeout = "5s"
+        attempt_timeout = "2s"
+        retry = {{ attempts = 2, delay = "10ms" }}
+        bulkhead = {{ permits = 8 }}
+        circuit_breaker = {{ failures = 6, open_for = "500ms", probes = 1 }}
+        [routes.own]
+        path = "/"
+        upstream = "http://{upstream}"
+        "#
+    );
+    fs::write(&file, text).expect("the file");
+    Gateway::start_with(&["--config", &file.display().to_string()], file)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_is_killed_is_missed_left_alone_and_found_again() {
+    let upstream = Upstream::start("127.0.0.1:0".parse().expect("an address")).await;
+    let gateway = before(upstream.address, "killed");
+    assert_eq!(gateway.get("/ok").await.status, 200);
+    let address = upstream.kill().await;
+    let mut statuses = Vec::new();
+    for _ in 0..20 {
+        statuses.push(gateway.get("/ok").await.status);
+    }
+    let refused = statuses.iter().filter(|status| **status == 502).count();
+    assert!((3..=6).contains(&refused), "three calls of two attempts each open it: {statuses:?}");
+    assert!(statuses.iter().all(|status| [502, 503].contains(status)), "{statuses:?}");
+    let again = Upstream::start(address).await;
+    let begun = Instant::now();
+    while gateway.get("/ok").await.status != 200 {
+        assert!(begun.elapsed() < PATIENCE, "it is never found again");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    gateway.until("own", "breaker Closed").await;
+    gateway.until("own", "bulkhead 0 of 8 in use, 0 waiting").await;
+    assert!(!again.bodies("GET /ok").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_is_kept_is_sent_again_and_a_longer_one_is_not() {
+    let upstream = Upstream::start("127.0.0.1:0".parse().expect("an address")).await;
+    let gateway = before(upstream.address, "bodies");
+    for (length, sent) in [(1_000, 2), (64 * 1024, 2), (64 * 1024 + 1, 1), (1_000_000, 1)] {
+        let answer = gateway.send_body(Method::PUT, "/down", vec![7; length]).await;
+        assert_eq!(answer.status, 503);
+        assert_eq!(upstream.bodies("PUT /down"), vec![length; sent], "{length}");
+        upstream.seen.lock().expect("nobody panicked").clear();
+        // So that the breaker stays closed.
+        assert_eq!(gateway.send_body(Method::POST, "/ok", vec![7; length]).await.status, 200);
+        assert_eq!(upstream.bodies("POST /ok"), [length]);
+    }
+    gateway.until("own", "bulkhead 0 of 8 in use, 0 waiting").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_breaks_off_breaks_off_at_the_client_too() {
+    let upstream = Upstream::start("127.0.0.1:0".parse().expect("an address")).await;
+    let gateway = before(upstream.address, "cut");
+    let request = Request::get(format!("{}/cut", gateway.url)).body(Full::default()).expect("a request");
+    let response = gateway.client.request(request).await.expect("the head is there");
+    assert_eq!(response.status(), 200);
+    assert!(response.into_body().collect().await.is_err(), "half of it is never taken for all of it");
+    gateway.until("own", "bulkhead 0 of 8 in use, 0 waiting").await;
+    assert_eq!(gateway.get("/ok").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_is_refused_and_harms_nobody() {
+    let upstream = Upstream::start("127.0.0.1:0".parse().expect("an address")).await;
+    let gateway = before(upstream.address, "garbage");
+    let address = gateway.url.trim_start_matches("http://").to_owned();
+    for garbage in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"GET / HTTP/1.1\r\nno field\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: many\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
+        b"GET /\x00 HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET http:// HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"\r\n\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(&address).await.expect("it listens");
+        stream.write_all(garbage).await.expect("it takes it");
+        stream.shutdown().await.expect("it can be ended");
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+        assert!(ended.is_ok(), "it waits for more of {garbage:?}");
+        let head = String::from_utf8_lossy(&answer);
+        assert!(head.is_empty() || head.starts_with("HTTP/1.1 400"), "{head}");
+    }
+    // A client that promises more than it sends.
+    let mut stream = TcpStream::connect(&address).await.expect("it listens");
+    stream.write_all(b"PUT /ok HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nhalf").await.expect("it takes it");
+    drop(stream);
+    assert_eq!(gateway.get("/ok").await.status, 200);
+    gateway.until("own", "bulkhead 0 of 8 in use, 0 waiting").await;
+    assert!(upstream.bodies("PUT /ok").is_empty(), "half of a body is never taken for all of it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_whose_requests_break_off_close_nobody_out() {
+    let upstream = Upstream::start("127.0.0.1:0".parse().expect("an address")).await;
+    let gateway = before(upstream.address, "clients");
+    let address = gateway.url.trim_start_matches("http://").to_owned();
+    for _ in 0..10 {
+        let mut stream = TcpStream::connect(&address).await.expect("it listens");
+        let head = b"POST /ok HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n20000\r\n";
+        stream.write_all(head).await.expect("it takes it");
+        stream.write_all(&[7; 0x20000]).await.expect("it takes it");
+        stream.write_all(b"\r\nthis is no length\r\n").await.expect("it takes it");
+        let mut answer = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it ends");
+    }
+    assert_eq!(gateway.get("/ok").await.status, 200, "the breaker is closed");
+    gateway.until("own", "bulkhead 0 of 8 in use, 0 waiting").await;
 }

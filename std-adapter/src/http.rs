@@ -47,12 +47,14 @@
 //! | --- | --- | --- |
 //! | what an answer counts as | by the table of [`HttpStatus`] | a closure around it |
 //! | sent again | what is idempotent and has its whole body | [`Repeat`] for one request, a closure instead of [`HttpRequests`] for all |
+//! | the longest Retry-After that is heeded | [`LONGEST_RETRY_AFTER`] (an hour) | a closure around the classifier |
 //! | how much of a body is kept to be sent again | none: say it to [`Buffered::read`], in bytes | |
 //! | status of what is shed | 429 of a rate limiter, 503 of all others, 504 of a timeout | [`ShedLayer::with_timed_out`] |
 //! | Retry-After of what is shed | seconds, where the policy knows | [`ShedLayer::with_retry_after`] |
 //!
 //! # When not to use it
-//! Around a client that retries by itself: the attempts multiply. For the bodies of responses: an answer counts when its headers are there,
+//! Around a client that retries by itself: the attempts multiply. With a client that has few connections for a host: what a retry may have to
+//! return, the last answer with its unread body, keeps its connection until the next attempt's is there. For the bodies of responses: an answer counts when its headers are there,
 //! and a body that breaks off later is for its reader to notice.
 //!
 //! # Source
@@ -70,4 +72,4 @@ pub use grpc::{GrpcHeaders, Pushback, grpc_verdict};
 pub use requests::{HttpRequests, Repeat};
 pub use retry_after::retry_after;
 pub use shed::{Shed, ShedFuture, ShedLayer, status};
-pub use status::HttpStatus;
+pub use status::{HttpStatus, LONGEST_RETRY_AFTER};

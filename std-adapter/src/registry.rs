@@ -561,8 +561,10 @@ impl<K: Eq + Hash, P, S: BuildHasher> Registry<K, P, S> {
     /// By bits of the hash that the table in there has no use for: it takes the lowest and the highest seven.
     #[expect(clippy::cast_possible_truncation, reason = "it is below the number of shards")]
     fn shard(&self, hashed: Hashed) -> &Shard<K, P> {
+        // Spread once more: a hasher for numbers may return them as they are. (The multiplier is the golden ratio's, as Knuth has it.)
+        let spread = hashed.hash.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let shards = self.shards.len() as u128;
-        &self.shards[((u128::from(hashed.hash << 7) * shards) >> 64) as usize]
+        &self.shards[((u128::from(spread) * shards) >> 64) as usize]
     }
 }
 
@@ -579,6 +581,19 @@ struct Measuring<H> {
     bytes: usize,
 }
 
+/// Numbers reach the hasher as what they are: some hashers are for nothing else.
+macro_rules! measured {
+    ($($write:ident: $number:ty),*) => {
+        $(
+            #[inline]
+            fn $write(&mut self, number: $number) {
+                self.bytes = self.bytes.saturating_add(size_of::<$number>());
+                self.hasher.$write(number);
+            }
+        )*
+    };
+}
+
 impl<H: Hasher> Hasher for Measuring<H> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) {
@@ -591,6 +606,9 @@ impl<H: Hasher> Hasher for Measuring<H> {
     fn write_u8(&mut self, byte: u8) {
         self.hasher.write_u8(byte);
     }
+
+    measured!(write_u16: u16, write_u32: u32, write_u64: u64, write_u128: u128, write_usize: usize);
+    measured!(write_i16: i16, write_i32: i32, write_i64: i64, write_i128: i128, write_isize: isize);
 
     #[inline]
     fn finish(&self) -> u64 {

@@ -325,6 +325,34 @@ fn keys_chosen_to_have_one_hash_are_told_apart_all_the_same() {
     assert!(is_conserved(&snapshot) && snapshot.len == 500, "{snapshot:?}");
 }
 
+/// For nothing but numbers, which it returns as they are.
+#[derive(Clone, Copy, Default)]
+struct Identity(u64);
+
+impl Hasher for Identity {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("it is for numbers");
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[test]
+fn a_hasher_that_is_for_numbers_alone_gets_numbers() {
+    let registry = marks::<u64>(10_000).with_hasher(core::hash::BuildHasherDefault::<Identity>::default());
+    for key in 0..10_000 {
+        registry.get(&key);
+    }
+    let snapshot = registry.snapshot();
+    assert!(snapshot.len > 9_000, "they spread over the locks: {snapshot:?}");
+}
+
 #[test]
 fn two_registries_have_two_secrets() {
     // Who goes first in one of them says nothing about the other.

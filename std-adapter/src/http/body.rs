@@ -67,7 +67,9 @@ pub struct Buffered<B> {
 
 impl<B: Body + Unpin> Buffered<B> {
     /// Reads the body until it ends or more than `limit` bytes of it have come. What is kept is at most `limit` bytes and the frame that went
-    /// beyond it.
+    /// beyond it. With a limit of zero, nothing is read.
+    ///
+    /// It waits for whoever sends the body, for as long as that takes: a timeout around it is the caller's.
     ///
     /// # Errors
     /// What the body ends with, where it fails meanwhile.
@@ -78,6 +80,7 @@ impl<B: Body + Unpin> Buffered<B> {
         let mut read = BytesMut::new();
         // A body that says that it is longer is left as it is.
         let mut rest = usize::try_from(body.size_hint().lower()).map_or(true, |least| least > limit);
+        rest |= limit == 0 && !body.is_end_stream();
         let mut trailers = None;
         while !rest {
             let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await else { break };

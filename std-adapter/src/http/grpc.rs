@@ -1,9 +1,12 @@
 //! What an answer over gRPC counts as.
 
 use core::time::Duration;
+use std::time::SystemTime;
 
-use failsoft_core::{Classify, Verdict};
-use http::{HeaderMap, Response};
+use failsoft_core::{Classify, Outcome, Verdict};
+use http::{HeaderMap, Response, StatusCode};
+
+use super::retry_after;
 
 const STATUS: &str = "grpc-status";
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
@@ -36,27 +39,32 @@ impl Pushback {
 /// | --- | --- | --- |
 /// | 14 Unavailable | failure | yes |
 /// | 8 Resource exhausted | ignored, throttled | yes |
-/// | 10 Aborted | success | yes |
+/// | 10 Aborted | ignored | yes |
 /// | 2 Unknown, 4 Deadline exceeded, 13 Internal, 15 Data loss, and codes that gRPC doesn't have | failure | no |
 /// | 1 Cancelled | ignored | no |
 /// | all others: OK, and what is wrong with the request | success | no |
 ///
-/// Pushback goes before it: after exactly that delay there is another attempt, whatever the code but OK, or there is none.
+/// Pushback goes before it: after exactly that delay there is another attempt, whatever the code but OK, or there is none. What is tried again is
+/// no success: it is ignored.
 ///
 /// # Source
-/// gRPC's status codes and its proposal A6, client retries.
+/// gRPC's status codes, its mapping of HTTP's statuses, and its proposal A6, client retries.
 #[must_use]
 pub const fn grpc_verdict(code: i32, pushback: Option<Pushback>) -> Verdict {
     let verdict = match code {
         14 => Verdict::TRANSIENT,
         8 => Verdict::IGNORED.with_retryable(true).with_throttled(),
-        10 => Verdict::SUCCESS.with_retryable(true),
+        10 => Verdict::IGNORED.with_retryable(true),
         1 => Verdict::IGNORED,
         0 | 3 | 5 | 6 | 7 | 9 | 11 | 12 | 16 => Verdict::SUCCESS,
         _ => Verdict::PERMANENT,
     };
     match pushback {
-        Some(Pushback::After(delay)) if code != 0 => verdict.with_retryable(true).with_delay(delay),
+        Some(Pushback::After(delay)) if code != 0 => {
+            // To a retry, a success is the end.
+            let verdict = if matches!(verdict.outcome(), Outcome::Success) { Verdict::IGNORED } else { verdict };
+            verdict.with_retryable(true).with_delay(delay)
+        }
         Some(Pushback::Never) => verdict.with_retryable(false),
         _ => verdict,
     }
@@ -64,7 +72,8 @@ pub const fn grpc_verdict(code: i32, pushback: Option<Pushback>) -> Verdict {
 
 /// Classifies responses of gRPC by their headers, for a layer around a client's channel: see [`grpc_verdict`].
 ///
-/// A server that fails a call before its first message says so in the headers. One that fails later says so in the trailers, which come
+/// An answer without a status of gRPC's, by a proxy between, counts as the code that gRPC maps the status of HTTP to; its Retry-After
+/// is heeded. A server that fails a call before its first message says so in the headers. One that fails later says so in the trailers, which come
 /// after the response has passed: to go by these too, classify the call as a whole, with [`GrpcStatus`](crate::grpc::GrpcStatus) of feature
 /// `tonic`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,21 +83,35 @@ impl<B, E> Classify<Response<B>, E> for GrpcHeaders {
     fn classify(&self, result: Result<&Response<B>, &E>) -> Verdict {
         let Ok(response) = result else { return Verdict::TRANSIENT };
         let headers = response.headers();
-        match headers.get(STATUS) {
-            Some(status) => {
-                let code = status.to_str().ok().and_then(|text| text.trim().parse().ok());
-                grpc_verdict(code.unwrap_or(-1), Pushback::of(headers))
-            }
-            // A proxy between answers in HTTP's own terms.
-            None if response.status().is_success() => Verdict::SUCCESS,
-            None => super::HttpStatus::verdict(response.status(), headers),
+        let code = match headers.get(STATUS) {
+            Some(status) => status.to_str().ok().and_then(|text| text.trim().parse().ok()).unwrap_or(-1),
+            None => code_of(response.status()),
+        };
+        let verdict = grpc_verdict(code, Pushback::of(headers));
+        match retry_after(headers, SystemTime::now()) {
+            // Of a proxy between: gRPC itself has pushback.
+            Some(wait) if verdict.is_retryable() && verdict.delay().is_none() => verdict.with_retry_after(wait),
+            _ => verdict,
         }
+    }
+}
+
+/// The code that stands for an answer without one, by a proxy between: as gRPC maps the statuses of HTTP.
+const fn code_of(status: StatusCode) -> i32 {
+    match status.as_u16() {
+        200..=299 => 0,
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use failsoft_core::Outcome::{self, Failure, Ignored, Success};
+    use failsoft_core::Outcome::{Failure, Ignored, Success};
 
     use super::*;
 
@@ -122,7 +145,7 @@ mod tests {
             good,
             (Ignored, true),
             good,
-            (Success, true),
+            (Ignored, true),
             good,
             good,
             bad,
@@ -143,6 +166,7 @@ mod tests {
         for (code, pushback, retried, delay) in [
             ("14", "250", true, Some(250)),
             ("13", "250", true, Some(250)),
+            ("5", "250", true, Some(250)),
             ("14", "0", true, Some(0)),
             ("14", "4294967295", true, Some(4_294_967_295)),
             ("14", "4294967296", false, None),

@@ -1,5 +1,6 @@
 //! What an answer over HTTP counts as.
 
+use core::time::Duration;
 use std::time::SystemTime;
 
 use failsoft_core::{Classify, Verdict};
@@ -7,7 +8,12 @@ use http::{HeaderMap, Response, StatusCode};
 
 use super::retry_after;
 
-/// Classifies by the status of the response, with the server's Retry-After as the hint of when to come back.
+/// The longest wait that a server's Retry-After is taken to mean: a longer one is as long as this. What was meant in milliseconds, or by
+/// nobody well-meaning, would keep a breaker open for months.
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
+
+/// Classifies by the status of the response, with the server's Retry-After, up to [`LONGEST_RETRY_AFTER`], as the hint of when to come
+/// back.
 ///
 /// | status | outcome | retried | besides |
 /// | --- | --- | --- | --- |
@@ -19,7 +25,9 @@ use super::retry_after;
 /// | none: an error of the transport | failure | yes | |
 ///
 /// A 4xx is a success of the server: it works, and the request was wrong. So it says nothing against the server to a circuit breaker; what
-/// it says of the caller's load is ignored by it, and heeded by a retry, a throttle, and an adaptive limit or rate. Whether the
+/// it says of the caller's load is ignored by it, and heeded by a retry, a throttle, and an adaptive limit or rate. An error of the transport
+/// may be the fault of the request too: of a body that is streamed from somebody else and breaks off. Where that can be, a closure
+/// around this should call such errors [`IGNORED`](Verdict::IGNORED). Whether the
 /// request may be sent again at all is for [`HttpRequests`](super::HttpRequests) to say.
 ///
 /// Another opinion about some statuses is a closure around this:
@@ -56,7 +64,9 @@ impl HttpStatus {
         };
         let verdict = if status == StatusCode::TOO_MANY_REQUESTS { verdict.with_throttled() } else { verdict };
         match retry_after(headers, SystemTime::now()) {
-            Some(wait) if verdict.is_retryable() => verdict.with_throttled().with_retry_after(wait),
+            Some(wait) if verdict.is_retryable() => {
+                verdict.with_throttled().with_retry_after(wait.min(LONGEST_RETRY_AFTER))
+            }
             _ => verdict,
         }
     }
@@ -70,8 +80,6 @@ impl<B, E> Classify<Response<B>, E> for HttpStatus {
 
 #[cfg(test)]
 mod tests {
-    use core::time::Duration;
-
     use failsoft_core::Outcome;
     use http::header::{HeaderValue, RETRY_AFTER};
 
@@ -108,6 +116,8 @@ mod tests {
         let two = Some(Duration::from_secs(2));
         assert_eq!([429, 503, 500, 408].map(|status| hint(status, "2")), [(two, true); 4]);
         assert_eq!([501, 200, 301, 404].map(|status| hint(status, "2")), [(None, false); 4]);
+        assert_eq!(hint(503, "3601"), (Some(LONGEST_RETRY_AFTER), true));
+        assert_eq!(hint(503, "99999999999999999999"), (Some(LONGEST_RETRY_AFTER), true));
         assert_eq!([429, 503].map(|status| hint(status, "soon")), [(None, true), (None, false)]);
     }
 }

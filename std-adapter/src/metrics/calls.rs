@@ -66,7 +66,7 @@ impl<N: AsRef<str>> fmt::Debug for Metered<N> {
 }
 
 /// Every rejection that there is.
-const REJECTIONS: [(Policy, Reason); 21] = [
+const REJECTIONS: [(Policy, Reason); 22] = [
     (Policy::CircuitBreaker, Reason::Open),
     (Policy::CircuitBreaker, Reason::ProbesOut),
     (Policy::CircuitBreaker, Reason::Isolated),
@@ -87,6 +87,7 @@ const REJECTIONS: [(Policy, Reason); 21] = [
     (Policy::RateLimiter, Reason::TooHeavy),
     (Policy::AdaptiveRate, Reason::RateExceeded),
     (Policy::Throttle, Reason::Throttled),
+    (Policy::Pipeline, Reason::NotRepeatable),
     (Policy::Degradation, Reason::LevelTooLow),
 ];
 

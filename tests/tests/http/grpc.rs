@@ -134,6 +134,8 @@ async fn a_call_is_made_again_as_its_status_and_the_servers_pushback_say() {
         (vec![unavailable(), unavailable()], 3, 0),
         (vec![status(Code::Unavailable, Some("300")), unavailable()], 3, 300),
         (vec![status(Code::Internal, Some("20"))], 2, 20),
+        (vec![status(Code::NotFound, Some("20"))], 2, 20),
+        (vec![status(Code::Aborted, None)], 2, 0),
         (vec![status(Code::Unavailable, Some("-1"))], 1, 0),
         (vec![status(Code::Internal, None)], 1, 0),
         (vec![status(Code::NotFound, None)], 1, 0),

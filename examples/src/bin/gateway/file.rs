@@ -32,7 +32,11 @@ pub(crate) struct RouteSettings {
 impl RouteSettings {
     pub(crate) fn upstream(&self) -> Result<Upstream> {
         let authority = self.upstream.strip_prefix("http://").and_then(|rest| rest.parse::<Authority>().ok());
-        let authority = authority.filter(|it| it.port().is_some() || !it.host().is_empty());
+        // What is no port would be as if there were none.
+        let authority = authority.filter(|it| {
+            let (whole, host) = (it.as_str(), it.host());
+            !host.is_empty() && (whole == host || it.port_u16().is_some_and(|port| whole == format!("{host}:{port}")))
+        });
         authority
             .map(Upstream)
             .with_context(|| format!("`{}` is no upstream: http://127.0.0.1:9001 is one", self.upstream))
@@ -78,24 +82,34 @@ impl File {
     }
 }
 
-/// Reads the file again whenever it has changed, and says what came of it. A wrong one changes nothing.
-pub(crate) async fn watch(path: PathBuf, gateway: Arc<Gateway>) -> Infallible {
-    let mut seen = fs::read_to_string(&path).ok();
+/// Reads the file again whenever it has changed, and says what came of it. A wrong one changes nothing; `seen` is what it was last.
+///
+/// It goes by a text that has stayed the same for an interval, so that none is taken while it is being written.
+pub(crate) async fn watch(path: PathBuf, gateway: Arc<Gateway>, mut seen: String) -> Infallible {
+    let (name, mut before) = (path.display().to_string(), Ok(seen.clone()));
     loop {
         tokio::time::sleep(INTERVAL).await;
-        let text = fs::read_to_string(&path);
-        if text.as_ref().ok() == seen.as_ref() {
+        let now = fs::read_to_string(&path).map_err(|error| error.to_string());
+        let settled = now == before;
+        before = now.clone();
+        let text = now.unwrap_or_else(|error| format!("{UNREADABLE}{error}"));
+        if !settled || text == seen {
             continue;
         }
-        let name = path.display().to_string();
-        let reloaded = text.as_ref().map_err(|error| anyhow::anyhow!("{name}: {error}")).and_then(|text| {
-            let file = File::parse(text, &name)?;
-            gateway.reload(&file)
-        });
-        match reloaded {
+        seen = text;
+        match reload(&gateway, &seen, &name) {
             Ok(changes) => println!("gateway: {name} has changed: {changes}\n{gateway}"),
             Err(error) => eprintln!("gateway: all stays as it was: {error:#}"),
         }
-        seen = text.ok();
     }
+}
+
+/// Stands before the reason, in place of a text that can't be read.
+const UNREADABLE: &str = "\0";
+
+fn reload(gateway: &Gateway, text: &str, name: &str) -> Result<String> {
+    if let Some(reason) = text.strip_prefix(UNREADABLE) {
+        bail!("{name}: {reason}");
+    }
+    gateway.reload(&File::parse(text, name)?)
 }

@@ -61,12 +61,13 @@ async fn run(args: Args) -> Result<()> {
             (args.demo_file, Some(demo))
         }
     };
-    let gateway = Arc::new(Gateway::open(&path)?);
+    let (gateway, text) = Gateway::open(&path)?;
+    let gateway = Arc::new(gateway);
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("can't listen at {}", args.listen))?;
     println!("gateway: listening at http://{}, with the routes of {}", listener.local_addr()?, path.display());
     println!("{gateway}");
 
-    let watching = tokio::spawn(file::watch(path, gateway.clone()));
+    let watching = tokio::spawn(file::watch(path, gateway.clone(), text));
     let app = Router::new()
         .nest("/-", admin::router(gateway.clone(), prometheus, demo))
         .fallback(proxy::forward)

@@ -1,6 +1,7 @@
 //! The routes: each an upstream within a pipeline, whose policies come from the file.
 
 use core::fmt;
+use std::error::Error as _;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,11 +13,13 @@ use failsoft_tokio::http::{Buffered, HttpRequests, HttpStatus};
 use failsoft_tokio::metrics::{Gauges, Metered, Metrics};
 use failsoft_tokio::pipeline::{Bare, Stack};
 use failsoft_tokio::settings::{Policies, PolicySet};
-use failsoft_tokio::{Clock as _, Pipeline, PipelineLayer, PipelineService, Tokio};
+use failsoft_tokio::{Classify, Clock as _, Pipeline, PipelineLayer, PipelineService, Tokio, Verdict};
+use http::Response;
 use http::uri::Authority;
+use hyper_util::client;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::Layer as _;
 
 use crate::file::{File, RouteSettings};
@@ -24,10 +27,36 @@ use crate::file::{File, RouteSettings};
 /// Who is told of what a policy does.
 type Observers = Metrics<Arc<str>>;
 
+/// Connections to an upstream that are kept for later.
+const IDLE_CONNECTIONS: usize = 64;
+
 type Forwarding = Client<HttpConnector, Buffered<Body>>;
 
 /// Everything is counted; then come the policies of the file.
-type RoutePipeline = Pipeline<Tokio, Stack<Stack<Bare, Metered<Arc<str>>>, PolicySet<Observers>>, HttpStatus>;
+type RoutePipeline = Pipeline<Tokio, Stack<Stack<Bare, Metered<Arc<str>>>, PolicySet<Observers>>, Judge>;
+
+/// Judges by the status; an error that is the client's own, whose request broke off, says nothing about the upstream.
+pub(crate) struct Judge;
+
+impl<B> Classify<Response<B>, client::legacy::Error> for Judge {
+    fn classify(&self, result: Result<&Response<B>, &client::legacy::Error>) -> Verdict {
+        match result {
+            Err(error) if is_of_the_client(error) => Verdict::IGNORED,
+            other => HttpStatus.classify(other),
+        }
+    }
+}
+
+fn is_of_the_client(error: &client::legacy::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
 
 /// Where a route leads.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -59,8 +88,8 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// With the routes of this file.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    /// With the routes of this file, whose text it returns too.
+    pub(crate) fn open(path: &Path) -> Result<(Self, String)> {
         let name = path.display().to_string();
         let text = fs::read_to_string(path).with_context(|| name.clone())?;
         let file = File::parse(&text, &name)?;
@@ -68,22 +97,25 @@ impl Gateway {
             routes: ArcSwap::default(),
             policies: Policies::with_observers(&file.settings, |name| Metrics::new(name.into())),
             gauges: Gauges::new(),
-            client: Client::builder(TokioExecutor::new()).build_http(),
+            client: Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_max_idle_per_host(IDLE_CONNECTIONS)
+                .build_http(),
             reloading: Mutex::new(()),
         };
         gateway.replace(&file)?;
-        Ok(gateway)
+        Ok((gateway, text))
     }
 
     /// Puts other routes and settings in place of those there are. What is under way ends as it began; what the policies have counted stays.
     pub(crate) fn reload(&self, file: &File) -> Result<String> {
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = self.policies.reload(&file.settings, &Tokio);
         self.replace(file)?;
         Ok(changes.to_string())
     }
 
     fn replace(&self, file: &File) -> Result<()> {
-        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let made: Result<Vec<_>> =
             file.routes.iter().map(|(name, said)| Ok(Arc::new(self.made(name, said)?))).collect();
         let mut routes = made?;
@@ -105,7 +137,7 @@ impl Gateway {
         let pipeline = Pipeline::new(Tokio)
             .layer(Metered::calls(name.clone()).with_durations())
             .layer(policies.clone())
-            .classify(HttpStatus);
+            .classify(Judge);
         let pipeline = Arc::new(pipeline);
         let service = PipelineLayer::with_requests(pipeline.clone(), HttpRequests).layer(self.client.clone());
         Ok(Route { name, path: said.path.clone(), upstream: said.upstream()?, policies, pipeline, service })
