@@ -339,8 +339,14 @@ impl<T, E, X: Executor, O: Observer<Retrying>, B: RetryBudget> Layer<T, E, X> fo
                 self.end(this.spent, Outcome::Success);
                 return Poll::Ready(answer);
             }
+            if !next.is_repeatable() {
+                // Whether the load is to blame is another question than whether this request may be sent again.
+                let mendable = answer.verdict.is_retryable();
+                self.end(this.spent, if mendable { Outcome::Failure } else { Outcome::Ignored });
+                let answer = telling(answer, this.last.take());
+                return Poll::Ready(finish(answer, this.progress, this.deadline, Stop::NotRetryable));
+            }
             let times = (executor, scope.deadline());
-            let answer = (answer, next.is_repeatable());
             if let Some(last) = self.go_on(answer, this.progress, this.last, this.spent, this.deadline, times) {
                 return Poll::Ready(last);
             }
@@ -375,7 +381,7 @@ impl<O, B: RetryBudget> RetryPolicy<O, B> {
     #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
     fn go_on<T, E, X: Executor>(
         &self,
-        (answer, repeatable): (Answer<T, E>, bool),
+        answer: Answer<T, E>,
         progress: &mut Progress,
         last: &mut Option<Answer<T, E>>,
         spent: &mut Option<B::Spent>,
@@ -387,11 +393,7 @@ impl<O, B: RetryBudget> RetryPolicy<O, B> {
     {
         let before = last.take();
         let rejected = answer.result.as_ref().err().and_then(Failure::rejected);
-        let resumed = match repeatable {
-            true => self.resume_at((answer.verdict, rejected), progress, deadline, spent, (executor, outer)),
-            false => Err(Stop::NotRetryable),
-        };
-        match resumed {
+        match self.resume_at((answer.verdict, rejected), progress, deadline, spent, (executor, outer)) {
             Ok(at) => {
                 self.observer.observe(&Retrying { attempt: progress.attempt, at });
                 progress.resume = Some(at);
@@ -403,11 +405,7 @@ impl<O, B: RetryBudget> RetryPolicy<O, B> {
                 let made = progress.attempt.saturating_sub((stop == Stop::Rejected && before.is_some()).into());
                 progress.attempt = made;
                 // What another attempt would not mend says nothing about the load.
-                let mendable = match stop {
-                    Stop::NotRetryable => answer.verdict.is_retryable(),
-                    Stop::Rejected => false,
-                    _ => true,
-                };
+                let mendable = !matches!(stop, Stop::NotRetryable | Stop::Rejected);
                 self.end(spent, if mendable { Outcome::Failure } else { Outcome::Ignored });
                 Some(finish(telling(answer, before), progress, deadline, stop))
             }

@@ -102,7 +102,7 @@
 //! | label | values |
 //! | --- | --- |
 //! | `outcome` | `success`, `failure`, `ignored`, `rejected`, `timed_out`, `abandoned` |
-//! | `policy`, `reason` | [`Policy::as_str`](crate::Policy::as_str), [`Reason::as_str`](crate::Reason::as_str): 21 pairs, each from the first such rejection on |
+//! | `policy`, `reason` | [`Policy::as_str`](crate::Policy::as_str), [`Reason::as_str`](crate::Reason::as_str): 22 pairs, each from the first such rejection on |
 //! | `result` | `success`, `failure`, `ignored`, `rejected`, `abandoned`, `late` |
 //! | `state`, `to` of a circuit breaker | [`StateKind::as_str`](crate::circuit_breaker::StateKind::as_str) |
 //! | `to` of a supervisor | `alive`, `stalled` |
@@ -111,7 +111,11 @@
 //! | `kind` | `fault`, `latency`, `fake`, `behaviour` |
 //! | `age` | `fresh`, `stale` |
 //!
-//! The calls that a breaker let through are those of all results but `rejected`, and those under way. `abandoned` calls were dropped before
+//! Handles of counters are kept for good, so that a call takes none: a recorder that forgets what has been idle forgets them for good too.
+//! Give it no idle timeout for counters, nor for gauges of what is in flight.
+//!
+//! The calls that a breaker let through are those of all results but `rejected`, and those under way; of a disabled one none are told.
+//! `abandoned` calls were dropped before
 //! their end: by a caller that has gone, a timeout or a hedge around them, or a panic.
 //!
 //! # Defaults
@@ -139,6 +143,8 @@ mod names;
 
 pub use calls::{Metered, MeteredState};
 pub use events::Metrics;
+#[cfg(feature = "settings")]
+pub(crate) use gauges::without_breaker;
 pub use gauges::{Gauges, Measure, Sheet};
 pub use names::describe;
 

@@ -107,12 +107,12 @@
 //!
 //! | what | when its settings change |
 //! | --- | --- |
-//! | circuit breaker | stays as it is, open or not, with what has been counted, and is [judged anew](failsoft_core::circuit_breaker::CircuitBreaker::reconfigure); when it goes from one of `failures`, `calls` and `window` to another, it begins anew, closed |
+//! | circuit breaker | stays as it is, open or not, with what has been counted, and is [judged anew](failsoft_core::circuit_breaker::CircuitBreaker::reconfigure); when it goes from one of `failures`, `calls` and `window` to another, it begins anew: closed, or held open by hand where it was |
 //! | rate limiter | what has been taken [stays taken](failsoft_core::rate_limiter::RateLimiter::reconfigure) |
 //! | bulkhead | permits in use stay in use, and a surplus [drains](failsoft_core::bulkhead::Bulkhead::resize); with other settings than `permits` it begins anew, and calls under way count in the old one until they end |
 //! | budget of retries | goes on with [no more](failsoft_core::budget::TokenBudget::restore) than it had, and no less where its settings stay |
 //! | any of them, switched off and on again | begins anew |
-//! | a policy that is no longer there | who holds it keeps it as it was; [`Policies::get`] finds it no more, and one of its name that comes later is another |
+//! | a policy that is no longer there | who holds it keeps it as it was; [`Policies::get`] finds it no more. When its name comes back it is the same again, for as long as somebody holds it |
 //!
 //! [`Policies::watch`] reads a file again and again, and reloads when it has changed.
 //!
@@ -130,7 +130,7 @@
 //! let settings = Settings::from_toml("policies.payments.circuit_breaker = true", "settings.toml")?;
 //! let policies = Policies::with_observers(&settings, |name| (Tracing::new(name.to_owned()), Metrics::new(name.to_owned())));
 //! for name in policies.names() {
-//!     GAUGES.register(name.clone(), policies.get(&name)?);
+//!     GAUGES.register(name.clone(), policies.get(&name)?); // and after a reload those that are added, while those removed go
 //! }
 //! # }
 //! # Ok::<(), Box<dyn core::error::Error>>(())
@@ -249,7 +249,8 @@ impl Loader {
         Self { variables: Vec::new(), beside: Vec::new() }
     }
 
-    /// With sections beside `default` and `policies` that are somebody else's: they may be there, and are not looked at.
+    /// With sections beside `default` and `policies` that are somebody else's: they may be there, in the file and in the environment, and are
+    /// not looked at.
     ///
     /// ```
     /// use failsoft_tokio::settings::Loader;
@@ -331,7 +332,9 @@ impl Loader {
         tree.retain(|name, _| !self.beside.iter().any(|beside| beside == name));
         // What is wrong by itself would be missing, or worse, in what follows from it.
         problems.settle()?;
-        let sections = Sections::read(&tree, &self.variables, &mut problems);
+        let mut variables = self.variables.clone();
+        variables.retain(|variable| !self.beside.iter().any(|beside| variable.is_of(beside)));
+        let sections = Sections::read(&tree, &variables, &mut problems);
         problems.settle()?;
         let policies = sections.resolve(&mut problems);
         problems.settle()?;

@@ -565,3 +565,29 @@ fn policies_from_settings_have_their_gauges_and_events_before_and_after_a_reload
     }
     assert!(text.lines().any(|line| line.contains("state=\"open\"") && line.ends_with(" 1")), "{text}");
 }
+
+#[cfg(feature = "settings")]
+#[test]
+fn a_breaker_that_is_switched_off_by_a_file_is_in_no_state() {
+    use failsoft_tokio::settings::{Policies, Settings};
+    let settings = |breaker: &str| {
+        Settings::from_toml(&format!("policies.p = {{ timeout = '1s', circuit_breaker = {breaker} }}"), "settings")
+            .unwrap()
+    };
+    let states = |off: bool| {
+        let text = rendered(|| {
+            let policies = Policies::new(&settings("{ failures = 1 }"));
+            let gauges = Gauges::new();
+            gauges.register("p", policies.get("p").unwrap());
+            policies.get("p").unwrap().circuit_breaker().unwrap().isolate();
+            gauges.collect(&at(0));
+            if off {
+                policies.reload(&settings("false"), &at(0));
+                gauges.collect(&at(0));
+            }
+        });
+        let lines = text.lines().filter(|line| line.starts_with("failsoft_circuit_breaker_state{"));
+        lines.map(|line| line.ends_with(" 1")).fold((0, 0), |(all, on), is| (all + 1, on + u32::from(is)))
+    };
+    assert_eq!([states(false), states(true)], [(6, 1), (6, 0)]);
+}

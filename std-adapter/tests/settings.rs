@@ -653,6 +653,71 @@ async fn a_file_that_changes_is_reloaded_and_a_wrong_one_is_told_once_and_change
     assert_eq!((news().await, in_force()), (vec![], "timeout: 3s".into()), "a watch that is dropped has ended");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_being_written_is_not_taken() {
+    let whole = "[policies.p]\ntimeout = '1s'";
+    let file = File::new("half.toml", whole);
+    let policies = Policies::new(&Settings::read(&file.0).unwrap());
+    let mut told = 0;
+    let write = async {
+        // The half of it is there at one reading each time, and never at two.
+        for _ in 0..10 {
+            sleep(Duration::from_secs(4)).await;
+            file.write("");
+            sleep(Duration::from_secs(4)).await;
+            file.write(whole);
+            sleep(Duration::from_secs(12)).await;
+        }
+    };
+    let loader = Loader::new();
+    let watch = policies.watch(&loader, &file.0, Duration::from_secs(5), |_| told += 1);
+    tokio::select! { never = watch => match never {}, () = write => {} }
+    assert_eq!((told, policies.names()), (1, vec!["p".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_gone_for_a_while_comes_back_to_those_who_kept_its_policies() {
+    let text = "[policies.p]\ncircuit_breaker = { failures = 1, open_for = '1h' }\n[policies.q]";
+    let policies = Policies::new(&settings(text));
+    let (kept, dropped) = (policies.get("p").unwrap(), policies.get("q").unwrap().circuit_breaker().is_none());
+    fail(&kept).await;
+    policies.reload(&settings(""), &Tokio);
+    assert!(dropped && policies.get("p").is_err());
+    let changes = policies.reload(&settings(&text.replace("1h", "2h")), &Tokio);
+    assert_eq!(changes.to_string(), "added: p, q");
+    assert!(kept.is(&policies.get("p").unwrap()), "it is the same");
+    assert!(kept.circuit_breaker().unwrap().state() == StateKind::Open && !succeeds(&policies.get("p").unwrap()).await);
+    policies.reload(&settings(""), &Tokio);
+    drop(kept);
+    policies.reload(&settings(text), &Tokio);
+    assert!(succeeds(&policies.get("p").unwrap()).await, "nobody had it any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_open_by_hand_stays_so_whatever_the_file_says() {
+    let text = "[policies.p]\ncircuit_breaker.failures = 5";
+    let policies = Policies::new(&settings(text));
+    let set = policies.get("p").unwrap();
+    set.circuit_breaker().unwrap().isolate();
+    for breaker in ["failures = 7", "failure_rate = '50%'\ncircuit_breaker.calls = 10", "failures = 5"] {
+        policies.reload(&settings(&text.replace("failures = 5", breaker)), &Tokio);
+        assert_eq!(set.circuit_breaker().unwrap().state(), StateKind::Isolated, "{breaker}");
+    }
+    set.circuit_breaker().unwrap().reset();
+    policies.reload(&settings(&text.replace('5', "6")), &Tokio);
+    assert_eq!(set.circuit_breaker().unwrap().state(), StateKind::Closed);
+}
+
+#[test]
+fn sections_beside_are_somebody_elses_in_the_environment_too() {
+    let variables = [("APP_DB__URL", "postgres://"), ("APP_P__TIMEOUT", "2s")];
+    let loader = Loader::new().with_environment("APP", variables);
+    let text = "[policies.p]\n[db]\nurl = ''";
+    assert_eq!(loader.toml(text, "app.toml").unwrap_err().problems().len(), 2, "they are ours, unless said otherwise");
+    let settings = loader.beside(["db"]).toml(text, "app.toml").unwrap();
+    assert_eq!(described(&settings, "p"), "timeout: 2s");
+}
+
 /// Calls on several threads while settings come and go: no call gets lost, and all comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_load_reloads_lose_nothing() {

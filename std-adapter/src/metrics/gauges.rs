@@ -88,7 +88,7 @@ impl Gauges {
         self.lock().push((name.into(), Arc::new(policy)));
     }
 
-    /// Asks whatever has this name no more. What it has written stays as it is, until the recorder forgets it: see its idle timeout.
+    /// Asks whatever has this name no more. What it has written stays as it is.
     pub fn remove(&self, name: &str) {
         let removed: Vec<Measured> = self.lock().extract_if(.., |(known, _)| known == name).collect();
         // Outside the lock: with a policy may go what else its owner has.
@@ -131,6 +131,14 @@ impl<M: Measure + ?Sized> Measure for Arc<M> {
 impl<M: Measure> Measure for Shared<M> {
     fn measure(&self, now: Instant, sheet: &Sheet<'_>) {
         (**self).measure(now, sheet);
+    }
+}
+
+/// What was a breaker's name has none any more: it is in no state.
+#[cfg(feature = "settings")]
+pub(crate) fn without_breaker(sheet: &Sheet<'_>) {
+    for state in STATES {
+        sheet.set_of(names::STATE, ("state", state.as_str()), 0);
     }
 }
 

@@ -46,15 +46,24 @@ impl<O: Observer<Transition>> Breaker<O> {
         }
     }
 
+    /// Whether settings are of its kind.
+    pub(super) const fn takes(&self, settings: &BreakerSettings) -> bool {
+        matches!(
+            (self, settings),
+            (Self::Consecutive(_), BreakerSettings::Consecutive(_))
+                | (Self::Calls(_), BreakerSettings::Calls(_))
+                | (Self::Time(_), BreakerSettings::Time(_))
+        )
+    }
+
     /// Takes other settings, if they are of its kind.
-    pub(super) fn reconfigure(&self, settings: &BreakerSettings, clock: &impl Clock) -> bool {
+    pub(super) fn reconfigure(&self, settings: &BreakerSettings, clock: &impl Clock) {
         match (self, settings) {
             (Self::Consecutive(breaker), BreakerSettings::Consecutive(config)) => breaker.reconfigure(*config, clock),
             (Self::Calls(breaker), BreakerSettings::Calls(config)) => breaker.reconfigure(*config, clock),
             (Self::Time(breaker), BreakerSettings::Time(config)) => breaker.reconfigure(*config, clock),
-            _ => return false,
+            _ => {}
         }
-        true
     }
 
     /// The state as the last call left it.

@@ -203,7 +203,10 @@ impl<'r> Reader<'r> {
             let (both, either) = (self.comes_with("queue", "max_wait"), self.comes_with("max_wait", "queue"));
             both.and(either)?;
         }
-        Some((queue.unwrap_or(0), self.duration("max_wait").unwrap_or(Duration::ZERO)))
+        let queue = queue.unwrap_or(0);
+        // Without a queue there is no wait, and another one is no other setting.
+        let longest = self.duration("max_wait").filter(|_| queue > 0);
+        Some((queue, longest.unwrap_or(Duration::ZERO)))
     }
 
     fn rate_limit(&mut self) -> Option<Valid<rate_limiter::Config>> {

@@ -38,6 +38,11 @@ impl Variable {
         self.rest.split(SEPARATOR).next().unwrap_or_default().to_lowercase()
     }
 
+    /// Whether it is of the section of this name.
+    pub(super) fn is_of(&self, section: &str) -> bool {
+        self.rest.split(SEPARATOR).next() == Some(&*spelt(section))
+    }
+
     pub(super) fn insert(&self, table: &mut Table, keys: &[String], problems: &mut Problems) {
         let Some((first, rest)) = keys.split_first() else { return };
         if !rest.is_empty() {

@@ -1,10 +1,12 @@
 //! What configured policies have to say when their gauges are asked for.
 
+use core::sync::atomic::Ordering::Relaxed;
+
 use failsoft_core::circuit_breaker::Transition;
 use failsoft_core::{Instant, Observer};
 
 use super::{Breaker, PolicySet};
-use crate::metrics::{Measure, Sheet};
+use crate::metrics::{Measure, Sheet, without_breaker};
 
 impl<O: Observer<Transition>> Measure for Breaker<O> {
     fn measure(&self, now: Instant, sheet: &Sheet<'_>) {
@@ -27,6 +29,12 @@ impl<O: Observer<Transition>> Measure for PolicySet<O> {
         ask(self.budget(), now, sheet);
         ask(self.rate_limiter(), now, sheet);
         ask(self.bulkhead(), now, sheet);
-        ask(self.circuit_breaker(), now, sheet);
+        let breaker = self.circuit_breaker();
+        let had = self.0.has_breaker.swap(breaker.is_some(), Relaxed);
+        if had && breaker.is_none() {
+            // It is switched off, and in no state: else whoever watches for an open one would see it open for ever.
+            without_breaker(sheet);
+        }
+        ask(breaker, now, sheet);
     }
 }

@@ -2,12 +2,14 @@
 
 use core::fmt;
 use core::pin::Pin;
+#[cfg(feature = "metrics")]
+use core::sync::atomic::AtomicBool;
 use core::task::{Context, Poll};
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
-use failsoft_core::circuit_breaker::Transition;
+use failsoft_core::circuit_breaker::{StateKind, Transition};
 use failsoft_core::pipeline::order::Roles;
 use failsoft_core::pipeline::{Answer, Bare, Layer, Next, Part, Role, Scope, Standard, StandardLayers};
 use failsoft_core::retry::{RetryPolicy, Retrying};
@@ -108,8 +110,8 @@ impl fmt::Display for Changes {
 pub struct Policies<O = ()> {
     sets: ArcSwap<BTreeMap<String, PolicySet<O>>>,
     observe: Box<dyn Fn(&str) -> O + Send + Sync>,
-    // Held while settings are replaced.
-    reloading: Mutex<()>,
+    // Held while settings are replaced. Of names that are gone, the sets that somebody still has.
+    gone: Mutex<BTreeMap<String, Weak<Inner<O>>>>,
 }
 
 impl<O> fmt::Debug for Policies<O> {
@@ -133,7 +135,8 @@ impl<O> Policies<O> {
         self.sets.load().keys().cloned().collect()
     }
 
-    /// The policy of this name: a layer for pipelines, which may be kept. It takes part in reloads until its name is removed.
+    /// The policy of this name: a layer for pipelines, which may be kept. It takes part in reloads, but for the time that its name is
+    /// not in the settings.
     ///
     /// # Errors
     /// The name is not in the settings.
@@ -151,27 +154,37 @@ impl<O: Clone + Observer<Retrying> + Observer<Transition>> Policies<O> {
         let made =
             settings.policies.iter().map(|(name, settings)| (name.clone(), PolicySet::new(settings, observe(name))));
         let sets = ArcSwap::from_pointee(made.collect());
-        Self { sets, observe: Box::new(observe), reloading: Mutex::new(()) }
+        Self { sets, observe: Box::new(observe), gone: Mutex::default() }
     }
 
     /// Puts other settings in force, for all calls that begin from now on; see [what stays](super#what-stays). Settings have been
-    /// checked when they were read, so nothing here can go wrong.
+    /// checked when they were read, so nothing here can go wrong. An observer that is told of what this brings about must not reload.
     pub fn reload(&self, settings: &Settings, clock: &impl Clock) -> Changes {
-        let _reloading = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        gone.retain(|_, set| set.strong_count() > 0);
         let before = self.sets.load_full();
         let mut changes = Changes::default();
         let mut sets = BTreeMap::new();
+        // All that are new first: to make them is the user's code in part.
         for (name, settings) in &settings.policies {
             let set = before.get(name).cloned().unwrap_or_else(|| {
                 changes.added.push(name.clone());
-                PolicySet::new(settings, (self.observe)(name))
+                let kept = gone.get(name).and_then(Weak::upgrade).map(PolicySet);
+                kept.unwrap_or_else(|| PolicySet::new(settings, (self.observe)(name)))
             });
-            if set.reload(settings, clock) {
-                changes.changed.push(name.clone());
-            }
             sets.insert(name.clone(), set);
         }
-        changes.removed = before.keys().filter(|name| !sets.contains_key(*name)).cloned().collect();
+        for (name, set) in &sets {
+            gone.remove(name);
+            let other = settings.policies.get(name).is_some_and(|settings| set.reload(settings, clock));
+            if other && before.contains_key(name) {
+                changes.changed.push(name.clone());
+            }
+        }
+        for (name, set) in before.iter().filter(|(name, _)| !sets.contains_key(*name)) {
+            gone.insert(name.clone(), Arc::downgrade(&set.0));
+            changes.removed.push(name.clone());
+        }
         self.sets.store(Arc::new(sets));
         changes
     }
@@ -180,11 +193,14 @@ impl<O: Clone + Observer<Retrying> + Observer<Transition>> Policies<O> {
 /// All policies of one name, as one layer of a pipeline; a handle that is cheap to clone.
 ///
 /// A call goes by the settings that are in force when it is made: other settings that come meanwhile are for later calls.
-pub struct PolicySet<O = ()>(Arc<Inner<O>>);
+pub struct PolicySet<O = ()>(pub(super) Arc<Inner<O>>);
 
-struct Inner<O> {
+pub(super) struct Inner<O> {
     version: ArcSwap<Version<O>>,
     observer: O,
+    /// Whether there was a breaker when its gauges were last asked for.
+    #[cfg(feature = "metrics")]
+    pub(super) has_breaker: AtomicBool,
 }
 
 impl<O> Clone for PolicySet<O> {
@@ -200,6 +216,12 @@ impl<O> fmt::Debug for PolicySet<O> {
 }
 
 impl<O> PolicySet<O> {
+    /// Whether these are the same policies: handles of one set are.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The budget of the retries, if there is one.
     #[must_use]
     pub fn budget(&self) -> Option<Shared<TokenBudget>> {
@@ -229,7 +251,12 @@ impl<O: Clone + Observer<Retrying> + Observer<Transition>> PolicySet<O> {
     fn new(settings: &PolicySettings, observer: O) -> Self {
         let parts = Parts::new(settings, &observer);
         let version = ArcSwap::from_pointee(Version::new(settings.clone(), parts, &observer));
-        Self(Arc::new(Inner { version, observer }))
+        Self(Arc::new(Inner {
+            version,
+            observer,
+            #[cfg(feature = "metrics")]
+            has_breaker: AtomicBool::new(false),
+        }))
     }
 
     /// Puts these settings in force; whether they are others than before.
@@ -239,7 +266,17 @@ impl<O: Clone + Observer<Retrying> + Observer<Transition>> PolicySet<O> {
             return false;
         }
         let parts = before.parts.carried(&before.settings, settings, &self.0.observer, clock);
+        let breaker = parts.breaker.clone();
         self.0.version.store(Arc::new(Version::new(settings.clone(), parts, &self.0.observer)));
+        // Last, since it may tell the observer, who finds all else in force.
+        if let (Some(breaker), Some(config)) = (breaker, settings.breaker) {
+            breaker.reconfigure(&config, clock);
+            // By hand it was held open, and by hand it will be closed: also where its kind has changed.
+            let held = before.parts.breaker.as_ref().is_some_and(|old| old.state() == StateKind::Isolated);
+            if held && breaker.state() != StateKind::Isolated {
+                breaker.isolate();
+            }
+        }
         true
     }
 }
@@ -307,8 +344,9 @@ impl<O: Clone + Observer<Transition>> Parts<O> {
         {
             parts.bulkhead = Some(old.clone());
         }
+        // It is reconfigured later.
         if let (Some(old), Some(config)) = (&self.breaker, settings.breaker)
-            && (before.breaker == settings.breaker || old.reconfigure(&config, clock))
+            && old.takes(&config)
         {
             parts.breaker = Some(old.clone());
         }

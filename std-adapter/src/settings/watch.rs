@@ -16,7 +16,8 @@ impl<O: Clone + Observer<Retrying> + Observer<Transition>> Policies<O> {
     /// never ends. `told` learns what came of each new content, the first one included: of a file that is wrong, or gone, once, and
     /// then all stays as it is.
     ///
-    /// It goes by the content, and by no time stamp: what has been replaced within the same second is found too. The file is
+    /// A content counts when it is the same at two readings, so that none is taken while it is being written; to replace the file by renaming
+    /// another one is better still. It goes by the content, and by no time stamp: what has been replaced within the same second is found too. The file is
     /// read in the task, which takes microseconds; where the file is on a network drive, give it a thread of its own.
     ///
     /// # Cancel safety
@@ -29,14 +30,16 @@ impl<O: Clone + Observer<Retrying> + Observer<Transition>> Policies<O> {
         mut told: impl FnMut(Result<Changes, SettingsError>),
     ) -> Infallible {
         let path = path.as_ref();
-        let mut seen = None;
+        let (mut seen, mut before) = (None, None);
         loop {
             let content = super::content(path);
-            if seen.as_ref() != Some(&content) {
+            let settled = seen.is_none() || before.as_ref() == Some(&content);
+            if settled && seen.as_ref() != Some(&content) {
                 let settings = loader.read_content(path, &content);
-                seen = Some(content);
+                seen = Some(content.clone());
                 told(settings.map(|settings| self.reload(&settings, &Tokio)));
             }
+            before = Some(content);
             tokio::time::sleep(interval).await;
         }
     }

@@ -1,7 +1,7 @@
 //! The routes: each an upstream within a pipeline, whose policies come from the file.
 
+use core::error::Error as _;
 use core::fmt;
-use std::error::Error as _;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -44,7 +44,8 @@ usage: servers [--seed N] [SCENARIO...]
 Each scenario puts calls at a fixed rate on a server of its own, within all policies, and the same calls on another one without any, as
 a control. What is counted by the client and by the server is compared with limits, in one table; what the control does without policies
 must be bad, or the scenario would prove nothing. Without names, all scenarios run. Servers get free ports of the loopback interface, and
-their files, with what they say, are in target/servers. `tests/setup-servers` installs the programs.
+their files, with what they say, are in target/servers, PostgreSQL's data in the folder for temporary
+files. `tests/setup-servers` installs the programs.
 
 exit status   0 all passed; 1 a criterion failed, or a scenario could not be run; 2 bad argument; 3 something is missing; 130 interrupted
 ";

@@ -74,7 +74,6 @@ pub(crate) struct Story {
     /// For how long calls came.
     pub(crate) lasted: Duration,
     pub(crate) at_rest: Option<Snapshot>,
-    pub(crate) probes_at_rest: u32,
     /// Of clients, by the server's count: when the fault has ended, soon after, and when there is no client any more.
     pub(crate) connections: [usize; 3],
     pub(crate) requests: Option<usize>,
@@ -123,7 +122,6 @@ pub(crate) async fn live(subject: &mut impl Subject, plan: Plan, settings: Optio
         ended,
         lasted: plan.load.lasts,
         at_rest: guard.map(|guard| guard.bulkhead.snapshot()),
-        probes_at_rest: guard.map_or(0, |guard| guard.breaker.snapshot(&Tokio).probes),
         connections: [at_the_end, soon_after, subject.connections().await?],
         requests: subject.requests().await?,
         tasks: alive().saturating_sub(tasks),

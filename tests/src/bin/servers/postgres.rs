@@ -108,6 +108,8 @@ impl Postgres {
     pub(crate) async fn start(programs: &Programs, folder: &Path, extent: Extent, keeps: bool) -> Result<Self> {
         let address = free_address()?;
         let data = Data(std::env::temp_dir().join(format!("failsoft-postgres-{}", address.port())));
+        // Of a run that was killed, of a process with the same number.
+        let _ = std::fs::remove_dir_all(&data.0);
         let (path, port) = (data.0.display().to_string(), address.port().to_string());
         // It refuses to be root's.
         let user = geteuid().is_root().then_some(USER);
