@@ -3,7 +3,6 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use failsoft_tokio::Tokio;
 use failsoft_tokio::bulkhead::Snapshot;
 use failsoft_tokio::circuit_breaker::Transition;
 use tokio::runtime::Handle;
