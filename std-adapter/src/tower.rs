@@ -146,7 +146,7 @@
 //! Without a stack of services: [`Pipeline::call`] needs no clone of a service, and its operation knows the attempt. With requests
 //! whose bodies are streams, retries need something that can be replayed: buffer the body, or use [`once`](PipelineLayer::once). A layer of
 //! one's own that starts what lies within it several times must ask whether it [is repeatable](failsoft_core::pipeline::Next::is_repeatable):
-//! an attempt without a request waits for ever.
+//! an attempt without a request is rejected, and so is a response that is polled again after its end.
 //!
 //! # Source
 //! The contract of [`tower_service::Service`], on readiness and clones above all.

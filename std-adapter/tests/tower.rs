@@ -22,8 +22,8 @@ use failsoft_tokio::tower::{
     RateLimiterLayer, RetryLayer, ThrottleLayer, TimeoutLayer,
 };
 use failsoft_tokio::{
-    Backoff, Bulkhead, Cause, CircuitBreaker, Failure, Hedge, Idempotent, Jitter, Pipeline, PipelineLayer, RetryPolicy,
-    Stop, Timeout, Tokio, bulkhead, circuit_breaker, retry, valid,
+    Backoff, Bulkhead, Cause, CircuitBreaker, Failure, Hedge, Idempotent, Jitter, Pipeline, PipelineLayer, Reason,
+    RetryPolicy, Stop, Timeout, Tokio, bulkhead, circuit_breaker, retry, valid,
 };
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep, sleep};
@@ -348,7 +348,8 @@ async fn once_polled_after_its_end_there_is_no_second_call() {
     let mut service = PipelineLayer::once(Arc::new(Pipeline::new(Tokio).layer(breaker()))).layer(upstream);
     let mut response = pin!(service.ready().await.unwrap().call(Unique("a".into())));
     assert_eq!(response.as_mut().await, Ok("one"));
-    assert!(poll(response.as_mut()).is_pending());
+    let again = poll(response.as_mut()).map(|ended| ended.map_err(|failure| failure.rejected().map(|it| it.reason())));
+    assert_eq!(again, Poll::Ready(Err(Some(Reason::NotRepeatable))));
     assert_eq!(plan.calls().len(), 1);
 }
 
