@@ -27,8 +27,8 @@
 //!
 //! `PipelineLayer` (feature `tower`) puts a pipeline around a service of tower's, among other layers.
 //!
-//! For those who watch: `Metered` counts calls, `Metrics` counts events and `Gauges` shows states (feature `metrics`, for Prometheus); `Traced`
-//! makes spans of calls and `Tracing` logs events (feature `tracing`, for OpenTelemetry).
+//! For those who watch: `Metered` counts calls, `Metrics` counts events and `Gauges` shows states (feature `metrics`, for Prometheus
+//! and OpenTelemetry); `Traced` makes spans of calls and `Tracing` logs events (feature `tracing`, for OpenTelemetry).
 //! [`Shared`] is a policy behind an `Arc`. `settings` (feature `settings`) makes policies of files and of the environment, and reloads
 //! them while they are in use.
 //! `Registry` (feature `registry`) has a policy for each host, tenant or route, in bounded memory.

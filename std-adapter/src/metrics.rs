@@ -40,7 +40,8 @@
 //! ```
 //!
 //! It goes through the facade of the crate `metrics`: without a recorder nothing is recorded, and whoever was first used without one stays
-//! mute. So install the recorder first.
+//! mute. So install the recorder first: for Prometheus that of `metrics-exporter-prometheus`, as above, for OpenTelemetry that of
+//! `metrics-exporter-otel`.
 //!
 //! | type | what it is | costs |
 //! | --- | --- | --- |

@@ -19,6 +19,8 @@ pub(crate) enum Fault {
     Killed,
     /// Stopped: its connections are accepted, and never answered.
     Stopped,
+    /// Stopped, and its backlog is full: who wants to connect hears nothing at all, as where packets are lost.
+    Unanswered,
 }
 
 /// A server that can be made to fail.

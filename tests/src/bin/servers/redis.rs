@@ -1,11 +1,13 @@
 //! Redis, and as much of its protocol as it takes to ask it something.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::Result;
 use crate::outage::{Fault, Subject};
@@ -50,6 +52,13 @@ impl Wire for Resp {
     }
 }
 
+/// Connections that the kernel takes in for a Redis that accepts none: enough for all calls that there may be at once.
+const BACKLOG: usize = 511;
+/// One that is soon full. Those who fill it are among the connections that a Redis has just after it was stopped.
+const SHORT_BACKLOG: usize = 15;
+/// On the loopback interface, who has not been answered by then is not.
+const NO_ANSWER: Duration = Duration::from_millis(100);
+
 /// A Redis of our own.
 pub(crate) struct Redis {
     program: PathBuf,
@@ -59,23 +68,39 @@ pub(crate) struct Redis {
     server: Server,
     /// For questions of ours.
     monitor: Resp,
+    /// They fill its backlog.
+    crowd: Vec<TcpStream>,
 }
 
 impl Redis {
     pub(crate) async fn start(programs: &Programs, folder: &Path, fault: Fault) -> Result<Self> {
         let address = free_address()?;
-        let (server, monitor) = launch(&programs.redis, folder, address).await?;
-        Ok(Self { program: programs.redis.clone(), folder: folder.into(), address, fault, server, monitor })
+        let backlog = if fault == Fault::Unanswered { SHORT_BACKLOG } else { BACKLOG };
+        let (server, monitor) = launch(&programs.redis, folder, address, backlog).await?;
+        let (program, folder) = (programs.redis.clone(), folder.into());
+        Ok(Self { program, folder, address, fault, server, monitor, crowd: Vec::new() })
+    }
+
+    /// Connects until it is as if nobody were there.
+    async fn crowd(&mut self) -> Result<()> {
+        for _ in 0..2 * SHORT_BACKLOG {
+            match timeout(NO_ANSWER, TcpStream::connect(self.address)).await {
+                Ok(stream) => self.crowd.push(stream?),
+                Err(_) => return Ok(()),
+            }
+        }
+        Err(format!("{} connections do not fill a backlog of {SHORT_BACKLOG}", self.crowd.len()).into())
     }
 }
 
-async fn launch(program: &Path, folder: &Path, address: SocketAddr) -> Result<(Server, Resp)> {
+async fn launch(program: &Path, folder: &Path, address: SocketAddr, backlog: usize) -> Result<(Server, Resp)> {
     let port = address.port().to_string();
-    let directory = folder.display().to_string();
-    let arguments = ["--port", &port, "--bind", "127.0.0.1", "--dir", &directory, "--save", "", "--appendonly", "no"];
+    let (directory, backlog) = (folder.display().to_string(), backlog.to_string());
+    let mut arguments = vec!["--port", &port, "--bind", "127.0.0.1", "--tcp-backlog", &backlog];
+    arguments.extend(["--dir", &directory, "--save", "", "--appendonly", "no"]);
     let mut server = Server::start(&Manner {
         program,
-        arguments: arguments.map(str::to_owned).into(),
+        arguments: arguments.into_iter().map(str::to_owned).collect(),
         user: None,
         farewell: Farewell::Kill,
         log: folder.join("log"),
@@ -101,13 +126,23 @@ impl Subject for Redis {
         match self.fault {
             Fault::Killed => self.server.kill().await,
             Fault::Stopped => self.server.stop(Vec::new()),
+            Fault::Unanswered => {
+                self.server.stop(Vec::new())?;
+                self.crowd().await
+            }
         }
     }
 
     async fn end(&mut self) -> Result<()> {
         match self.fault {
-            Fault::Killed => (self.server, self.monitor) = launch(&self.program, &self.folder, self.address).await?,
+            Fault::Killed => {
+                (self.server, self.monitor) = launch(&self.program, &self.folder, self.address, BACKLOG).await?;
+            }
             Fault::Stopped => self.server.go_on()?,
+            Fault::Unanswered => {
+                self.crowd.clear();
+                self.server.go_on()?;
+            }
         }
         Ok(())
     }

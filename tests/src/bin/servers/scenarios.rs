@@ -27,7 +27,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const ALL: [Scenario; 11] = {
+pub(crate) const ALL: [Scenario; 12] = {
     const fn of(name: &'static str, about: &'static str, run: fn(&Lab) -> Result<Vec<Criterion>>) -> Scenario {
         Scenario { name, about, run }
     }
@@ -39,6 +39,7 @@ pub(crate) const ALL: [Scenario; 11] = {
         of("killed", "Redis is killed in a burst of calls, refuses connections, and is started again", killed),
         of("newcomers", "PostgreSQL takes no new connections, and the client keeps none", newcomers),
         of("stopped", "Redis is stopped: it accepts connections, and never answers", stopped),
+        of("unanswered", "Redis is stopped, and whoever connects to it hears nothing: packets are lost", unanswered),
         of("unavailable", "nginx says 503, and when to come back", unavailable::all),
         of("retries", "the same, and the breaker doesn't open: retries come when nginx says", unavailable::retries),
         of("postmaster", "PostgreSQL takes no new connections, and those in the client's pool go on", postmaster),
@@ -78,6 +79,12 @@ fn killed(lab: &Lab) -> Result<Vec<Criterion>> {
 fn stopped(lab: &Lab) -> Result<Vec<Criterion>> {
     let start = async |folder: &Path| Redis::start(&lab.programs, folder, Fault::Stopped).await;
     let [guarded, control] = lab.both("stopped", start, Plan::new(lab.seed), Settings::DEFAULT, stories)?;
+    Ok(with(guarded.0.judge(&mute(Settings::DEFAULT)), control.0.piles_up()))
+}
+
+fn unanswered(lab: &Lab) -> Result<Vec<Criterion>> {
+    let start = async |folder: &Path| Redis::start(&lab.programs, folder, Fault::Unanswered).await;
+    let [guarded, control] = lab.both("unanswered", start, Plan::new(lab.seed), Settings::DEFAULT, stories)?;
     Ok(with(guarded.0.judge(&mute(Settings::DEFAULT)), control.0.piles_up()))
 }
 
