@@ -35,7 +35,7 @@ use crate::executor::{Tokio, random};
 ///
 /// # What it is good for
 /// Windows of time, waits of an open breaker, and limits for slow calls, where a step matters little: each far above the
-/// resolution (a span is measured to within one step of it), a second as against 4 ms. `cargo bench -p failsoft-tests --bench growth`
+/// resolution (a span is measured to within one step of it), a second as against 4 ms. `cargo bench -p failsoft-measure --bench growth`
 /// measures what it buys.
 ///
 /// # When not to use it

@@ -1,10 +1,4 @@
-//! Tests and measurements across the crates: the tests are in `tests/` beside this package's manifest, the measurements are its
-//! binaries and, beside other crates, its benchmark `peers`.
-
-pub mod race;
-pub mod subjects;
-
-pub mod measure;
+//! Tests across the crates: they are in `tests/` beside this package's manifest, and its binaries. Here are those of the texts.
 
 /// The front page, so that its code is compiled and run.
 #[doc = include_str!("../../README.md")]

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use failsoft_tests::subjects;
+use failsoft_measure::subjects;
 use failsoft_tokio::cell::CellKind;
 use failsoft_tokio::circuit_breaker::{
     CircuitBreaker, Config, ConsecutiveFailures, FailureMeter, FailureRate, State, TimeBased, Trip,

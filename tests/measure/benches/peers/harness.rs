@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use criterion::measurement::WallTime;
 use criterion::{Bencher, BenchmarkId, Criterion};
-use failsoft_tests::race::{alone, race};
+use failsoft_measure::race::{alone, race};
 use tokio::runtime::Runtime;
 
 use crate::memory::Weight;

@@ -9,7 +9,7 @@ use execution_policy::{DefaultCore, ExecutionPolicyBuilder, Retry};
 use failsafe::backoff::{Constant, constant};
 use failsafe::failure_policy::{self, ConsecutiveFailures, SuccessRateOverTimeWindow};
 use failsafe::{FailurePolicy, StateMachine};
-use failsoft_tests::subjects::{call_failsafe, call_recloser, work};
+use failsoft_measure::subjects::{call_failsafe, call_recloser, work};
 use failsoft_tokio::circuit_breaker::{ConsecutiveFailures as Consecutive, FailureRate, TimeBased};
 use layered::Layer as _;
 use recloser::Recloser;

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use execution_policy::{ConcurrencyLimit, ExecutionPolicy, ExecutionPolicyBuilder, Retry};
-use failsoft_tests::subjects::{self, work};
+use failsoft_measure::subjects::{self, work};
 use tokio::sync::Semaphore;
 use tower::limit::ConcurrencyLimit as TowerLimit;
 use tower_resilience_bulkhead::BulkheadLayer;

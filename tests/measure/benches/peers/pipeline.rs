@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use execution_policy::{CircuitBreaker, ConcurrencyLimit, DefaultCore, ExecutionPolicy, ExecutionPolicyBuilder, Retry};
-use failsoft_tests::subjects::{self, work};
+use failsoft_measure::subjects::{self, work};
 use failsoft_tokio::PipelineLayer;
 use layered::{Layer as _, Service as _};
 use seatbelt::ResilienceContext;

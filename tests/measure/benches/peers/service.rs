@@ -6,7 +6,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use std::sync::LazyLock;
 
-use failsoft_tests::subjects::work;
+use failsoft_measure::subjects::work;
 use seatbelt::RecoveryInfo;
 
 use crate::harness::{RUNTIME, answer};

@@ -1,7 +1,7 @@
 //! How the cost of a call grows: with the instances, the window, the tasks at one instance and the waiters in a queue; and what a coarse
 //! clock buys. Everything is measured in this run; the page has the plots, and what they say is computed from them.
 //!
-//! `cargo bench -p failsoft-tests --bench growth -- --help`
+//! `cargo bench -p failsoft-measure --bench growth -- --help`
 
 mod chart;
 mod clock;
@@ -13,18 +13,18 @@ mod tasks;
 mod windows;
 
 // The writer of the outage's report. Not all that it can draw is drawn here.
-#[path = "../../../examples/src/bin/outage/svg.rs"]
+#[path = "../../../../examples/src/bin/outage/svg.rs"]
 #[allow(dead_code, unused_imports, reason = "it serves two programs")]
 mod svg;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use failsoft_tests::measure::{batch, fastest};
+use failsoft_measure::measure::{batch, fastest};
 
 use crate::plot::Section;
 
-const HELP: &str = "Usage: cargo bench -p failsoft-tests --bench growth -- [--quick] [--page FILE]
+const HELP: &str = "Usage: cargo bench -p failsoft-measure --bench growth -- [--quick] [--page FILE]
 
 Measures how the cost of a call grows with the number of instances (1 to 1,000,000), the size of the
 window (10 to 10,000), the tasks at one instance (1 to 16) and the waiters in a queue (1 to 10,000),
@@ -73,7 +73,7 @@ struct Arguments {
 
 /// What the arguments ask for: `None` is the help.
 fn parsed(mut arguments: impl Iterator<Item = String>) -> Result<Option<Arguments>, String> {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/growth.html");
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/growth.html");
     let mut parsed = Arguments { effort: Effort::FULL, page: page.into() };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {

@@ -88,7 +88,7 @@ pub(crate) fn page(machine: &str, warning: Option<&str>, is_quick: bool, section
         }
         html.push_str("</section>\n");
     }
-    html.push_str("<p class=\"repeat\"><code>cargo bench -p failsoft-tests --bench growth</code></p>\n</main>\n</body>\n</html>\n");
+    html.push_str("<p class=\"repeat\"><code>cargo bench -p failsoft-measure --bench growth</code></p>\n</main>\n</body>\n</html>\n");
     html
 }
 

@@ -6,7 +6,7 @@ use core::hint::black_box;
 use core::time::Duration;
 use std::process::Command;
 
-use failsoft_tests::subjects;
+use failsoft_measure::subjects;
 use failsoft_tokio::{Instant, Pipeline, Timeout, Tokio};
 
 use crate::{NOT_MEASURED, Row};

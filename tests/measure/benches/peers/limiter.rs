@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use failsoft_tests::subjects::{self, Still};
+use failsoft_measure::subjects::{self, Still};
 use failsoft_tokio::{Clock, Tokio};
 use governor::clock::MonotonicClock;
 use tower::limit::rate::{Rate, RateLimit};

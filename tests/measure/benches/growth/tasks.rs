@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::sync::Arc;
 use std::time::Instant;
 
-use failsoft_tests::measure::median;
+use failsoft_measure::measure::median;
 use failsoft_tokio::circuit_breaker::{self, FailureRate};
 use failsoft_tokio::{Bulkhead, CircuitBreaker, RateLimiter, Ratio, Threads, bulkhead, rate_limiter, valid};
 use tokio::runtime::{Builder, Runtime};

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use backon::BackoffBuilder as _;
-use failsoft_tests::subjects;
+use failsoft_measure::subjects;
 use failsoft_tokio::{Executor, Tokio};
 use tower::retry::backoff::{Backoff as _, ExponentialBackoffMaker, MakeBackoff as _};
 use tower::util::rng::HasherRng;

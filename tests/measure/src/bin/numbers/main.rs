@@ -1,6 +1,6 @@
 //! Where failsoft stands against the numbers it wants to reach: everything measured in this run, printed in one table.
 //!
-//! `cargo run --release -p failsoft-tests --bin numbers`
+//! `cargo run --release -p failsoft-measure --bin numbers`
 //!
 //! Times are the fastest of many batches, and comparisons are ratios within this run: the machine may be shared. A time to reach is from
 //! another machine, and is scaled by what a named crate took there and takes here. Instructions are counted by callgrind, flash and
@@ -37,8 +37,8 @@ of a machine on which the named crate takes what the table says: here they are s
 
   --host    leave out what needs the chips' tool chain (and say so)
   --check   only count instructions, and the chip's stack and memory, and compare them with
-            tests/instruction-budget: nothing may take over 2 % more
-  --bless   write what they are now to tests/instruction-budget
+            tests/measure/instruction-budget: nothing may take over 2 % more
+  --bless   write what they are now to tests/measure/instruction-budget
   --help    this text
 
 exit status: 0 all measured, reached or not, and nothing above its budget; 1 something could not be

@@ -31,7 +31,7 @@ pub(crate) enum Made {
     Touchy,
 }
 
-/// A breaker as its users have it, around [`work`](failsoft_tests::subjects::work).
+/// A breaker as its users have it, around [`work`](failsoft_measure::subjects::work).
 pub(crate) trait Breaker: Sized + Sync {
     const NAME: &'static str;
     /// The subject of failsoft with a rule of the same kind.

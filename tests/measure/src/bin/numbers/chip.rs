@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::{NOT_MEASURED, Row};
 
 /// The folder of the scripts that build and run the images.
-const FIRMWARE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/firmware");
+const FIRMWARE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/firmware");
 
 /// Where no figure could be had, the problem.
 type Measured<T> = Result<T, String>;

@@ -1,10 +1,11 @@
 //! failsoft beside its peers: the same work, measured in one run, as one table with ratios.
 //!
 //! ```sh
-//! cargo bench -p failsoft-tests --bench peers              # all, in two and a half minutes; also in target/peers.md
-//! cargo bench -p failsoft-tests --bench peers -- --quick   # whether all subjects run, in a minute: figures are rough
-//! cargo bench -p failsoft-tests --bench peers -- breaker   # what has that in its name: a kind of work, a crate, "2 threads"
-//! cargo bench -p failsoft-tests --bench peers -- --help    # criterion's options: how long to measure, baselines, ...
+//! cargo bench -p failsoft-measure --bench peers              # all, in two and a half minutes; also in target/peers.md
+//! cargo bench -p failsoft-measure --bench peers -- --quick   # rough figures, in a minute
+//! cargo bench -p failsoft-measure --bench peers -- --test    # whether all subjects do their work, in seconds: no figures
+//! cargo bench -p failsoft-measure --bench peers -- breaker   # what has that in its name: a kind of work, a crate, "2 threads"
+//! cargo bench -p failsoft-measure --bench peers -- --help    # criterion's options: how long to measure, baselines, ...
 //! ```
 //!
 //! Each subject is proven to do its work before it is measured, and once more after it: calls are let through or rejected as they should be,
@@ -35,7 +36,7 @@ use harness::Bench;
 use table::Section;
 
 /// The versions that are measured.
-const LOCK: &str = include_str!("../../../Cargo.lock");
+const LOCK: &str = include_str!("../../../../Cargo.lock");
 const MEASURED: [&str; 18] = [
     "backon",
     "execution-policy",

@@ -8,9 +8,9 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use backon::BackoffBuilder;
-use failsoft_tests::measure::fastest;
-use failsoft_tests::race::race;
-use failsoft_tests::subjects::{self, Still};
+use failsoft_measure::measure::fastest;
+use failsoft_measure::race::race;
+use failsoft_measure::subjects::{self, Still};
 use failsoft_tokio::{CircuitBreaker, Clock, Pipeline, PipelineLayer, Tokio};
 use tower::Layer as _;
 use tower_resilience_bulkhead::BulkheadLayer;

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use failsoft_tests::measure::growth_exponent;
+use failsoft_measure::measure::growth_exponent;
 
 /// A part of the page: a table or a plot, and its reading.
 pub(crate) struct Section {
