@@ -27,14 +27,15 @@ struct Clock {
 }
 
 impl Clock {
-    fn now(&self) -> u64 {
-        self.time.at(self.timer.now())
+    /// What has been told is not taken back, even if the counter steps back.
+    fn now(&mut self) -> u64 {
+        self.time.look(self.timer.now())
     }
 
     /// Wakes who is due, and sets the next alarm.
     #[expect(clippy::cast_possible_truncation, reason = "the alarm is set by the counter's 32 bits")]
     fn proceed(&mut self, cs: CriticalSection<'_>) {
-        let now = self.time.look(self.timer.now());
+        let now = self.now();
         let alarm = self.queue.next_expiration(now).min(watchdog::due(cs)).min(interrupt::due(cs));
         // A far one in parts, so that no wrap goes unseen.
         self.timer.set_alarm(alarm.clamp(now, now + Extended::<32>::QUARTER) as u32);
@@ -52,7 +53,7 @@ TimerDriver(Mutex::new(RefCell::new(Clock {
 
 impl Driver for TimerDriver {
     fn now(&self) -> u64 {
-        critical_section::with(|cs| self.0.borrow_ref(cs).now())
+        critical_section::with(|cs| self.0.borrow_ref_mut(cs).now())
     }
 
     fn schedule_wake(&self, at: u64, waker: &Waker) {

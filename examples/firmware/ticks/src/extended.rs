@@ -89,6 +89,20 @@ mod tests {
     }
 
     #[test]
+    fn looks_never_go_back_whatever_the_counter_does() {
+        let mut extended = Extended::<8>::new(1_000);
+        let (mut step, mut before, mut stood) = (1_u32, 0, 0);
+        for _ in 0..10_000 {
+            step = step.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let now = extended.look(step >> 24);
+            assert!(now >= before, "{now} after {before}");
+            stood += u32::from(now == before);
+            before = now;
+        }
+        assert!(stood > 1_000, "the counter has stepped back often enough: {stood}");
+    }
+
+    #[test]
     fn looks_that_are_a_quarter_of_a_range_and_as_much_lateness_apart_never_lose_a_wrap() {
         let mut extended = Extended::<8>::new(0);
         let (mut time, mut step) = (0_u64, 1_u32);
