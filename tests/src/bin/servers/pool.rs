@@ -45,7 +45,12 @@ impl<W: Wire> Pool<W> {
             Some(wire) => wire,
             None => W::connect(self.server).await?,
         };
-        let right = wire.echo(number).await? == number.to_string();
+        let echo = wire.echo(number).await;
+        if echo.is_err() {
+            // Where one is broken the idle ones are, too, most likely: each would make a probe fail after the server is back.
+            self.idle().clear();
+        }
+        let right = echo? == number.to_string();
         if self.keeps {
             self.idle().push(wire);
         }
