@@ -1,4 +1,5 @@
-//! Tests across the crates: they are in `tests/` beside this package's manifest, and its binaries. Here are those of the texts.
+//! Tests across the crates: they are in `tests/` beside this package's manifest, and in its binaries. Here are those of the front page and the
+//! guides, whose code is compiled and run.
 
 /// The front page, so that its code is compiled and run.
 #[doc = include_str!("../../README.md")]

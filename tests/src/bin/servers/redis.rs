@@ -52,7 +52,7 @@ impl Wire for Resp {
     }
 }
 
-/// Connections that the kernel takes in for a Redis that accepts none: enough for all calls that there may be at once.
+/// Connections that the kernel takes in for a Redis that accepts none: as many as Redis asks for by itself.
 const BACKLOG: usize = 511;
 /// One that is soon full. Those who fill it are among the connections that a Redis has just after it was stopped.
 const SHORT_BACKLOG: usize = 15;
